@@ -1,0 +1,175 @@
+//! Who may use the proxy: the configured secrets, and the two questions asked of them.
+//!
+//! The wire names no user. A fake-TLS hello or an init frame belongs to the secret under which it
+//! verifies, so the secrets are tried one by one: each in constant time, the search ending at the match.
+//! What keeps hundreds of them cheap is the order:
+//!
+//! * a hello is tried only under the secrets that serve the domain it greets;
+//! * the secret that last matched for the same source address is tried first ([`RecentSecrets`]).
+//!   Clients open several connections, so with many users nearly all searches end at the first try;
+//! * the two hash states that HMAC derives from its key are prepared once per secret.
+//!
+//! docs/benchmarks.md has the cost for 1, 100 and 1000 secrets.
+
+use std::net::IpAddr;
+
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
+
+use crate::fake_tls::ClientHello;
+use crate::obfuscated2::{INIT_FRAME_LEN, InitFrame};
+use crate::policy::keyed_hash::KeyedHash;
+use crate::secret::{Secret, SecretKind};
+use crate::transport::Transport;
+
+/// The configured secrets, prepared for authentication.
+#[derive(Clone, Default)]
+pub struct Credentials {
+    entries: Vec<Credential>,
+}
+
+/// Index of a secret in [`Credentials`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SecretId(pub u32);
+
+#[derive(Clone)]
+struct Credential {
+    name: String,
+    secret: Secret,
+    /// HMAC-SHA256 with the key already absorbed.
+    hmac: Hmac<Sha256>,
+}
+
+impl Credentials {
+    /// Credentials in the order of configuration, each with the name that statistics show.
+    #[must_use]
+    pub fn new(secrets: impl IntoIterator<Item = (String, Secret)>) -> Self {
+        let prepare = |(name, secret): (String, Secret)| {
+            let hmac = Hmac::new_from_slice(secret.key()).expect("HMAC takes a key of any length");
+            Credential { name, secret, hmac }
+        };
+        Self { entries: secrets.into_iter().map(prepare).collect() }
+    }
+
+    /// How many secrets there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// True if nobody may use the proxy.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// The name of a secret, for statistics and logs.
+    #[must_use]
+    pub fn name(&self, id: SecretId) -> Option<&str> {
+        self.get(id).map(|credential| credential.name.as_str())
+    }
+
+    /// HMAC-SHA256 under the key of `id`, ready for data.
+    pub(crate) fn hmac(&self, id: SecretId) -> Option<Hmac<Sha256>> {
+        self.get(id).map(|credential| credential.hmac.clone())
+    }
+
+    /// The secret under which `hello` is authentic, and the client's clock in Unix seconds.
+    #[must_use]
+    pub fn authenticate_hello(
+        &self,
+        hello: &ClientHello<'_>,
+        likely: Option<SecretId>,
+    ) -> Option<(SecretId, u32)> {
+        let server_name = hello.server_name()?;
+        self.search(likely, |credential| {
+            let serves = match credential.secret.kind() {
+                SecretKind::Plain => true,
+                SecretKind::Padded => false,
+                SecretKind::FakeTls(domain) => domain.as_str().as_bytes() == server_name,
+            };
+            if serves { hello.verify(credential.hmac.clone()) } else { None }
+        })
+    }
+
+    /// The secret that opens an init frame that did not come inside TLS, and what the frame says.
+    #[must_use]
+    pub fn authenticate_init_frame(
+        &self,
+        frame: &[u8; INIT_FRAME_LEN],
+        likely: Option<SecretId>,
+    ) -> Option<(SecretId, InitFrame)> {
+        self.search(likely, |credential| {
+            let opened = match credential.secret.kind() {
+                SecretKind::FakeTls(_) => return None,
+                SecretKind::Plain | SecretKind::Padded => InitFrame::open(frame, Some(credential.secret.key()))?,
+            };
+            let admitted = *credential.secret.kind() == SecretKind::Plain
+                || opened.transport == Transport::PaddedIntermediate;
+            admitted.then_some(opened)
+        })
+    }
+
+    /// The init frame inside a fake-TLS stream, opened with the secret that authenticated its hello.
+    #[must_use]
+    pub fn open_inner_init_frame(&self, id: SecretId, frame: &[u8; INIT_FRAME_LEN]) -> Option<InitFrame> {
+        self.get(id).and_then(|credential| InitFrame::open(frame, Some(credential.secret.key())))
+    }
+
+    fn get(&self, id: SecretId) -> Option<&Credential> {
+        self.entries.get(id.0 as usize)
+    }
+
+    fn search<T>(
+        &self,
+        likely: Option<SecretId>,
+        attempt: impl Fn(&Credential) -> Option<T>,
+    ) -> Option<(SecretId, T)> {
+        let at_first = likely.and_then(|id| Some((id, attempt(self.get(id)?)?)));
+        at_first.or_else(|| {
+            let in_order = (0..).map(SecretId).zip(&self.entries);
+            in_order
+                .filter(|(id, _)| Some(*id) != likely)
+                .find_map(|(id, credential)| Some((id, attempt(credential)?)))
+        })
+    }
+}
+
+impl std::fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.entries.iter().map(|credential| &credential.name)).finish()
+    }
+}
+
+/// Slots of [`RecentSecrets`]: one cache line of source addresses in eight for a busy worker, 32 KiB.
+const RECENT_SLOTS: usize = 4096;
+
+/// Remembers which secret last matched for a source address. A hint about the order of the search,
+/// never a decision: a wrong or forgotten hint only costs the time it would have saved.
+pub(crate) struct RecentSecrets {
+    hash: KeyedHash,
+    /// Direct-mapped: high half of the address's hash, and the secret.
+    slots: Box<[(u32, u32)]>,
+}
+
+impl RecentSecrets {
+    pub(crate) fn new(hash: KeyedHash) -> Self {
+        Self { hash, slots: vec![(0, u32::MAX); RECENT_SLOTS].into_boxed_slice() }
+    }
+
+    pub(crate) fn likely(&self, source: IpAddr) -> Option<SecretId> {
+        let (slot, check) = self.place(source);
+        let (found, secret) = self.slots[slot];
+        (found == check && secret != u32::MAX).then_some(SecretId(secret))
+    }
+
+    pub(crate) fn remember(&mut self, source: IpAddr, secret: SecretId) {
+        let (slot, check) = self.place(source);
+        self.slots[slot] = (check, secret.0);
+    }
+
+    fn place(&self, source: IpAddr) -> (usize, u32) {
+        let hash = self.hash.of(&source);
+        (hash as usize % RECENT_SLOTS, (hash >> 32) as u32)
+    }
+}
