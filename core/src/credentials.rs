@@ -17,8 +17,8 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
 use crate::fake_tls::ClientHello;
+use crate::keyed_hash::KeyedHash;
 use crate::obfuscated2::{INIT_FRAME_LEN, InitFrame};
-use crate::policy::keyed_hash::KeyedHash;
 use crate::secret::{Secret, SecretKind};
 use crate::transport::Transport;
 
@@ -102,7 +102,9 @@ impl Credentials {
         self.search(likely, |credential| {
             let opened = match credential.secret.kind() {
                 SecretKind::FakeTls(_) => return None,
-                SecretKind::Plain | SecretKind::Padded => InitFrame::open(frame, Some(credential.secret.key()))?,
+                SecretKind::Plain | SecretKind::Padded => {
+                    InitFrame::open(frame, Some(credential.secret.key()))?
+                }
             };
             let admitted = *credential.secret.kind() == SecretKind::Plain
                 || opened.transport == Transport::PaddedIntermediate;
