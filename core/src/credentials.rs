@@ -13,7 +13,7 @@
 
 use std::net::IpAddr;
 
-use hmac::{Hmac, KeyInit, Mac};
+use hmac::{Hmac, KeyInit};
 use sha2::Sha256;
 
 use crate::fake_tls::ClientHello;
@@ -168,6 +168,11 @@ impl RecentSecrets {
     pub(crate) fn remember(&mut self, source: IpAddr, secret: SecretId) {
         let (slot, check) = self.place(source);
         self.slots[slot] = (check, secret.0);
+    }
+
+    /// Secrets are about to be renumbered.
+    pub(crate) fn forget_all(&mut self) {
+        self.slots.fill((0, u32::MAX));
     }
 
     fn place(&self, source: IpAddr) -> (usize, u32) {

@@ -24,7 +24,7 @@ use crate::policy::replay::HelloId;
 /// Longest hello: what one TLS record may hold (RFC 8446 section 5.1).
 pub const MESSAGE_LEN_MAX: usize = 1 << 14;
 /// Shortest hello of a client of ours; shorter ones are strangers' (spec 6.1).
-pub const MESSAGE_LEN_MIN: usize = 512;
+const MESSAGE_LEN_MIN: usize = 512;
 /// Most bytes kept of a client that has not authenticated itself. Leaves room for the headers of a
 /// hello that something on the path has cut into several thousand records.
 pub const RECEIVED_LEN_MAX: usize = 2 * MESSAGE_LEN_MAX;
