@@ -6,8 +6,14 @@
 #![forbid(unsafe_code)]
 
 pub mod cli;
+pub mod clock;
 pub mod complaint;
+pub mod datapath;
+pub mod fleet;
 pub mod links;
+pub mod replay;
 pub mod run;
 pub mod settings;
 pub mod state;
+pub mod telemetry;
+pub mod worker;
