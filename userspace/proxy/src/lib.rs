@@ -7,7 +7,10 @@
 
 pub mod cli;
 pub mod complaint;
+pub mod control;
 pub mod links;
+pub mod privileges;
 pub mod run;
 pub mod settings;
 pub mod state;
+pub mod telemetry;
