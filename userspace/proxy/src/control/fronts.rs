@@ -214,8 +214,7 @@ fn resolve_all(
     lookup: fn(&DomainName) -> io::Result<Vec<SocketAddr>>,
     patience: Duration,
 ) -> Vec<io::Result<Vec<SocketAddr>>> {
-    let late =
-        || Err(io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {patience:?}")));
+    let late = || Err(io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {patience:?}")));
     let mut results: Vec<io::Result<Vec<SocketAddr>>> =
         domains.iter().map(|domain| domain.address.map_or_else(late, |address| Ok(vec![address]))).collect();
     let (questions, asked) = channel::unbounded();
