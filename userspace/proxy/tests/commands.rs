@@ -1,5 +1,7 @@
 //! The program from outside: what it prints, where, and how it ends. Without root or network.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic anywhere")]
+
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};

@@ -1,12 +1,10 @@
 //! The slow plane: what happens a few times in the life of a process, away from the workers.
 //!
-//! One channel leads to the control thread, which sleeps on it; everything that concerns the whole
-//! process arrives there as a [`ControlEvent`].
+//! One channel leads to the control thread, which sleeps on it; what concerns the whole process arrives
+//! there as a [`ControlEvent`].
 
 pub mod fronts;
 pub mod signals;
-
-use std::io;
 
 use mtproxy_core::config::Fronts;
 
@@ -19,11 +17,4 @@ pub enum ControlEvent {
     Reload,
     /// The fronts have moved, or were looked up again after a reload.
     Fronts(Fronts),
-    /// A worker has ended: because it was told to and its sessions are over, or because it failed.
-    WorkerEnded {
-        /// Which one, counted from zero.
-        worker: usize,
-        /// Why, if it was not told to.
-        outcome: io::Result<()>,
-    },
 }
