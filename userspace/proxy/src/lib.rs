@@ -8,9 +8,11 @@
 pub mod cli;
 pub mod clock;
 pub mod complaint;
+pub mod control;
 pub mod datapath;
 pub mod fleet;
 pub mod links;
+pub mod privileges;
 pub mod replay;
 pub mod run;
 pub mod settings;
