@@ -34,7 +34,7 @@ pub const RELAY_WINDOW_BYTES_DEFAULT: usize = 64 * 1024;
 pub struct Timeouts {
     /// From accept to the client's first byte. Then it is fronted (spec: 10 s), or closed without a front.
     pub first_byte: Duration,
-    /// From accept to an authentic init frame. Then as above.
+    /// From the client's first byte to an authentic init frame. Then as above.
     pub handshake: Duration,
     /// For one attempt to reach a data centre or a front; then the next address is tried.
     pub dial: Duration,

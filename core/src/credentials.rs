@@ -13,12 +13,12 @@
 
 use std::net::IpAddr;
 
-use hmac::{Hmac, KeyInit, Mac};
+use hmac::{Hmac, KeyInit};
 use sha2::Sha256;
 
 use crate::fake_tls::ClientHello;
+use crate::keyed_hash::KeyedHash;
 use crate::obfuscated2::{INIT_FRAME_LEN, InitFrame};
-use crate::policy::keyed_hash::KeyedHash;
 use crate::secret::{Secret, SecretKind};
 use crate::transport::Transport;
 
@@ -102,7 +102,9 @@ impl Credentials {
         self.search(likely, |credential| {
             let opened = match credential.secret.kind() {
                 SecretKind::FakeTls(_) => return None,
-                SecretKind::Plain | SecretKind::Padded => InitFrame::open(frame, Some(credential.secret.key()))?,
+                SecretKind::Plain | SecretKind::Padded => {
+                    InitFrame::open(frame, Some(credential.secret.key()))?
+                }
             };
             let admitted = *credential.secret.kind() == SecretKind::Plain
                 || opened.transport == Transport::PaddedIntermediate;
@@ -166,6 +168,11 @@ impl RecentSecrets {
     pub(crate) fn remember(&mut self, source: IpAddr, secret: SecretId) {
         let (slot, check) = self.place(source);
         self.slots[slot] = (check, secret.0);
+    }
+
+    /// Secrets are about to be renumbered.
+    pub(crate) fn forget_all(&mut self) {
+        self.slots.fill((0, u32::MAX));
     }
 
     fn place(&self, source: IpAddr) -> (usize, u32) {

@@ -127,12 +127,7 @@ impl ComposedInitFrame {
     }
 
     /// Completes `composed` (bytes 0..56 and 62..64 chosen by the caller) and encrypts its tail.
-    fn seal(
-        mut composed: [u8; INIT_FRAME_LEN],
-        key: Option<&Key>,
-        transport: Transport,
-        dc: DcId,
-    ) -> Self {
+    fn seal(mut composed: [u8; INIT_FRAME_LEN], key: Option<&Key>, transport: Transport, dc: DcId) -> Self {
         composed[56..60].copy_from_slice(&transport.tag());
         composed[60..62].copy_from_slice(&dc.0.to_le_bytes());
         let mut forward = forward_stream(&composed, key);
@@ -148,15 +143,8 @@ impl ComposedInitFrame {
 
 /// First words that no init frame may have (protocol.md section 3.2): they belong to HTTP, to TLS and to
 /// the transports without obfuscation.
-const FORBIDDEN_FIRST_WORDS: [[u8; 4]; 7] = [
-    *b"HEAD",
-    *b"POST",
-    *b"GET ",
-    *b"OPTI",
-    [0xee; 4],
-    [0xdd; 4],
-    [0x16, 0x03, 0x01, 0x02],
-];
+const FORBIDDEN_FIRST_WORDS: [[u8; 4]; 7] =
+    [*b"HEAD", *b"POST", *b"GET ", *b"OPTI", [0xee; 4], [0xdd; 4], [0x16, 0x03, 0x01, 0x02]];
 
 /// True if the first eight bytes cannot be mistaken for another protocol (protocol.md section 3.2).
 /// A rule for composers; an authentic frame that breaks it is still welcome.
@@ -213,8 +201,7 @@ mod tests {
     /// protocol.md section 3.3, computed independently of this code: K = 00..0f, composed bytes
     /// h[i] = 7i + 1 for i < 56, tag dddddddd, DC −2, tail 55aa.
     fn vector() -> ([u8; INIT_FRAME_LEN], Key, [u8; INIT_FRAME_LEN]) {
-        let mut composed: [u8; INIT_FRAME_LEN] =
-            std::array::from_fn(|i| (7 * i + 1).to_le_bytes()[0]);
+        let mut composed: [u8; INIT_FRAME_LEN] = std::array::from_fn(|i| (7 * i + 1).to_le_bytes()[0]);
         composed[62..].copy_from_slice(&[0x55, 0xaa]);
         let key: Key = std::array::from_fn(|i| i.to_le_bytes()[0]);
         let wire = hex(concat!(
@@ -227,8 +214,7 @@ mod tests {
     #[test]
     fn the_known_init_frame_is_sealed_as_the_client_library_seals_it() {
         let (composed, key, wire) = vector();
-        let sealed =
-            ComposedInitFrame::seal(composed, Some(&key), Transport::PaddedIntermediate, DcId(-2));
+        let sealed = ComposedInitFrame::seal(composed, Some(&key), Transport::PaddedIntermediate, DcId(-2));
         assert_eq!(sealed.wire, wire);
         assert_eq!(keystream::<8>(sealed.streams.forward).to_vec(), hex("e5f31a766433c5a9"));
     }

@@ -227,10 +227,9 @@ impl fmt::Display for DomainError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Empty => f.write_str("found nothing; expected a host name such as example.com"),
-            Self::TooLong { length } => write!(
-                f,
-                "found a name of {length} characters; clients keep at most {DOMAIN_LEN_MAX}"
-            ),
+            Self::TooLong { length } => {
+                write!(f, "found a name of {length} characters; clients keep at most {DOMAIN_LEN_MAX}")
+            }
             Self::NotAHostName => f.write_str(
                 "found something that is not a host name; expected letters, digits, dots and hyphens",
             ),
@@ -292,7 +291,10 @@ mod tests {
         assert!(matches!(parse(&ee_without_domain), Err(SecretError::UnknownPrefix { prefix: 0xee, .. })));
         let domain_of = |len: usize| parse(&format!("ee{KEY_HEX}{}", "61".repeat(len)));
         assert!(domain_of(DOMAIN_LEN_MAX).is_ok());
-        assert!(matches!(domain_of(DOMAIN_LEN_MAX + 1), Err(SecretError::Domain(DomainError::TooLong { .. }))));
+        assert!(matches!(
+            domain_of(DOMAIN_LEN_MAX + 1),
+            Err(SecretError::Domain(DomainError::TooLong { .. }))
+        ));
     }
 
     #[test]

@@ -1,0 +1,256 @@
+//! The engine: all sessions of one worker, behind the one door through which a datapath enters.
+//!
+//! The contract, for every driver (sockets, frames, simulator):
+//!
+//! * one input, then carry out all its [`Actions`] in order, then clear them, then the next input;
+//! * time never goes backwards from one call to the next;
+//! * bytes of a stream are handed in in order, each once, and not more than [`Engine::credit`] allows;
+//! * whatever was accepted for sending is acknowledged with [`Engine::sent`];
+//! * after `Close` or `Abort` the stream is gone: the driver forgets it and so has the engine;
+//! * when [`Engine::next_timeout`] has passed, call [`Engine::time_out`].
+//!
+//! See the crate's front page for a complete drive of one session.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use crate::action::Actions;
+use crate::config::Config;
+use crate::credentials::RecentSecrets;
+use crate::deadline::{Deadline, Deadlines};
+use crate::error::DropReason;
+use crate::event::{DialError, SessionNumber, What};
+use crate::keyed_hash::KeyedHash;
+use crate::policy::address_memory::AddressMemory;
+use crate::policy::replay::HelloAdmission;
+use crate::random::Random;
+use crate::session::{Phase, Session, SessionKey, Sessions, Shared, Turn};
+use crate::stream::{Leg, StreamId, Streams};
+use crate::time::{Instant, Now};
+
+/// What the world tells the engine about one stream.
+#[derive(Debug)]
+pub enum Input<'a> {
+    /// A dialled stream is connected.
+    Connected(StreamId),
+    /// A dialled stream cannot be connected.
+    DialFailed(StreamId, DialError),
+    /// Bytes have come. They are transformed in place; `Relay` actions point into them.
+    Bytes(StreamId, &'a mut [u8]),
+    /// The driver itself moved this many bytes along an opaque direction.
+    PassedOn(StreamId, usize),
+    /// The peer has sent FIN, and all bytes before it have been handed in.
+    Eof(StreamId),
+    /// The connection was reset or broke. The driver has forgotten the stream.
+    Reset(StreamId),
+}
+
+impl Input<'_> {
+    fn stream(&self) -> StreamId {
+        match self {
+            Self::Connected(stream)
+            | Self::DialFailed(stream, _)
+            | Self::Bytes(stream, _)
+            | Self::PassedOn(stream, _)
+            | Self::Eof(stream)
+            | Self::Reset(stream) => *stream,
+        }
+    }
+}
+
+/// What the engine does to the bytes of a stream on their way to the other side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// Nothing: a driver may pass them on unseen and say so with `PassedOn`.
+    Opaque {
+        /// Where they go.
+        to: StreamId,
+    },
+    /// Puts record headers between them.
+    Framed,
+    /// Changes the cipher, and takes record headers off.
+    Rekeyed,
+    /// The session has not got that far, or is already over.
+    Unsettled,
+}
+
+/// All sessions of one worker.
+pub struct Engine {
+    sessions: Sessions,
+    shared: Shared,
+    sessions_opened: u64,
+}
+
+impl Engine {
+    /// An engine without sessions. All randomness follows from `seed`; `admission` decides on hellos.
+    #[must_use]
+    pub fn new(config: Arc<Config>, seed: [u8; 32], admission: Box<dyn HelloAdmission + Send>) -> Self {
+        let mut random = Random::from_seed(seed);
+        let recent_secrets = RecentSecrets::new(KeyedHash::new(&mut random));
+        let shared = Shared {
+            deadlines: Deadlines::new(&config.timeouts),
+            config,
+            random,
+            admission,
+            recent_secrets,
+            address_memory: AddressMemory::default(),
+            streams: Streams::default(),
+        };
+        Self { sessions: Sessions::default(), shared, sessions_opened: 0 }
+    }
+
+    /// Replaces the configuration. Open sessions keep what they already took from the old one.
+    pub fn set_config(&mut self, config: Arc<Config>) {
+        self.shared.deadlines.set_timeouts(&config.timeouts);
+        self.shared.recent_secrets.forget_all();
+        self.shared.config = config;
+    }
+
+    /// A client at `source` has connected: names its stream.
+    pub fn accept(&mut self, now: Now, source: IpAddr, actions: &mut Actions) -> StreamId {
+        self.sessions_opened += 1;
+        let number = SessionNumber(self.sessions_opened);
+        let shared = &mut self.shared;
+        let mut client = None;
+        let session = self.sessions.insert_with(|key| {
+            let stream = *client.insert(shared.streams.open(key, Leg::Client));
+            Session::begin(number, stream, source.to_canonical(), now.instant)
+        });
+        let mut turn = Turn { now, session, number, shared, actions };
+        turn.arm(Deadline::FirstByte);
+        turn.report(What::Opened);
+        client.expect("set while the session was made")
+    }
+
+    /// Handles one input. A stream that is already gone is ignored: drivers learn late.
+    pub fn handle(&mut self, now: Now, input: Input<'_>, actions: &mut Actions) {
+        let id = input.stream();
+        let Some(stream) = self.shared.streams.get_mut(id) else { return };
+        let (key, leg) = (stream.session, stream.leg);
+        if matches!(input, Input::Eof(_)) {
+            stream.ended = true;
+        }
+        self.in_session(now, key, actions, |session, turn| match input {
+            Input::Bytes(_, bytes) => session.receive(leg, bytes, turn),
+            Input::PassedOn(_, len) => session.count(leg, len, turn),
+            Input::Connected(_) => session.connected(turn),
+            Input::DialFailed(_, why) => session.dial_failed(why, turn),
+            Input::Eof(_) => session.ended(leg, turn),
+            Input::Reset(stream) => session.reset(leg, stream, turn),
+        });
+    }
+
+    /// `len` more queued bytes of `stream` have been sent.
+    pub fn sent(&mut self, now: Now, stream: StreamId, len: usize, actions: &mut Actions) {
+        let Some(state) = self.shared.streams.get_mut(stream) else { return };
+        let before = state.backlog_bytes;
+        state.backlog_bytes = before.saturating_sub(len);
+        let after = state.backlog_bytes;
+        let (key, leg) = (state.session, state.leg);
+        let half_window = self.shared.config.relay_window_bytes / 2;
+        let has_crossed_half = before > half_window && after <= half_window;
+        if after == 0 || has_crossed_half {
+            self.in_session(now, key, actions, |session, turn| {
+                session.sent(turn);
+                if has_crossed_half && let Some(feeder) = session.phase.stream(leg.other()) {
+                    turn.resume(feeder);
+                }
+            });
+        }
+    }
+
+    /// Handles every deadline that has passed.
+    pub fn time_out(&mut self, now: Now, actions: &mut Actions) {
+        while let Some((key, deadline)) = self.shared.deadlines.pop_expired(now.instant) {
+            self.in_session(now, key, actions, |session, turn| session.timed_out(deadline, turn));
+        }
+    }
+
+    /// When [`time_out`](Self::time_out) has something to do. `None`: nothing is waiting for time.
+    #[must_use]
+    pub fn next_timeout(&self) -> Option<Instant> {
+        self.shared.deadlines.next()
+    }
+
+    /// How many more bytes of `from` may be handed in now. Zero means: stop reading until `Resume`.
+    #[must_use]
+    pub fn credit(&self, from: StreamId) -> usize {
+        let Some((stream, phase)) = self.find(from) else { return 0 };
+        match phase {
+            Phase::Handshaking(handshaking) => handshaking.credit(),
+            Phase::Greeted(_) | Phase::Discarding(_) => self.shared.config.relay_window_bytes,
+            Phase::Relaying(legs, _) | Phase::Fronting(legs) => {
+                let backlog = self.shared.streams.backlog_bytes(legs.to(stream.leg.other()));
+                self.shared.config.relay_window_bytes.saturating_sub(backlog)
+            }
+            Phase::Dialing(_) | Phase::Closing(_) => 0,
+        }
+    }
+
+    /// What happens to the bytes of `from`.
+    #[must_use]
+    pub fn direction(&self, from: StreamId) -> Direction {
+        let Some((stream, phase)) = self.find(from) else { return Direction::Unsettled };
+        match phase {
+            Phase::Fronting(legs) => Direction::Opaque { to: legs.to(stream.leg.other()) },
+            Phase::Relaying(legs, relaying) if relaying.is_opaque(stream.leg) => {
+                Direction::Opaque { to: legs.to(stream.leg.other()) }
+            }
+            Phase::Relaying(..) if stream.leg == Leg::Upstream => Direction::Framed,
+            Phase::Relaying(..) => Direction::Rekeyed,
+            _ => Direction::Unsettled,
+        }
+    }
+
+    /// Ends every session at once.
+    pub fn stop(&mut self, now: Now, actions: &mut Actions) {
+        for key in self.sessions.keys() {
+            self.in_session(now, key, actions, |session, turn| session.stop(DropReason::Stopping, turn));
+        }
+    }
+
+    /// How many sessions there are.
+    #[must_use]
+    pub fn session_count(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// What is left of ended sessions: `(streams, deadlines)` beyond those of the open ones. Always
+    /// `(0, 0)` when no session is open; the simulator checks it.
+    #[must_use]
+    pub fn leftovers(&self) -> (usize, usize) {
+        if self.sessions.len() > 0 {
+            return (0, 0);
+        }
+        (self.shared.streams.len(), self.shared.deadlines.armed())
+    }
+
+    fn find(&self, id: StreamId) -> Option<(&crate::stream::Stream, &Phase)> {
+        let stream = self.shared.streams.get(id)?;
+        Some((stream, &self.sessions.get(stream.session)?.phase))
+    }
+
+    /// Lets `step` handle one thing in one session, and removes the session if that was its end.
+    fn in_session(
+        &mut self,
+        now: Now,
+        key: SessionKey,
+        actions: &mut Actions,
+        step: impl FnOnce(&mut Session, &mut Turn<'_>),
+    ) {
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        let number = session.number;
+        let mut turn = Turn { now, session: key, number, shared: &mut self.shared, actions };
+        step(session, &mut turn);
+        let Some(outcome) = session.outcome() else { return };
+        let ended = What::Ended {
+            outcome,
+            from_client_bytes: session.from_client_bytes,
+            from_upstream_bytes: session.from_upstream_bytes,
+            lasted: now.instant.since(session.opened_at),
+        };
+        turn.report(ended);
+        self.shared.deadlines.disarm(key);
+        self.sessions.remove(key);
+    }
+}

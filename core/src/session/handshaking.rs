@@ -1,0 +1,169 @@
+//! Phase one: who is this?
+//!
+//! Three kinds of first bytes are told apart: a fake-TLS hello (only where a domain is configured), an
+//! obfuscated2 init frame, and everything else. Until that is decided every byte is kept, because a
+//! stranger's bytes belong to the real site (protocol.md sections 3.5 and 6).
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::{Greeted, Phase, Relaying, Turn};
+use crate::deadline::Deadline;
+use crate::error::{DropReason, PeerMisbehaved};
+use crate::event::What;
+use crate::fake_tls::{ClientHello, HelloProgress, HelloReassembly, RECEIVED_LEN_MAX, append_server_flight};
+use crate::obfuscated2::{INIT_FRAME_LEN, is_surely_http};
+use crate::session::Farewell;
+use crate::stream::StreamId;
+
+/// The front of a stranger that greeted no domain of ours.
+const DEFAULT_FRONT: usize = 0;
+
+/// A client that is not yet known.
+pub(crate) struct Handshaking {
+    client: StreamId,
+    source: IpAddr,
+    received: Vec<u8>,
+    hello: HelloReassembly,
+}
+
+/// What the bytes so far amount to.
+enum Judgement {
+    Wait,
+    Hello,
+    InitFrame,
+    Stranger(PeerMisbehaved),
+}
+
+impl Handshaking {
+    pub(crate) fn begin(client: StreamId, source: IpAddr) -> Self {
+        Self { client, source, received: Vec::new(), hello: HelloReassembly::default() }
+    }
+
+    pub(crate) fn credit(&self) -> usize {
+        RECEIVED_LEN_MAX.saturating_sub(self.received.len())
+    }
+
+    pub(crate) fn client(&self) -> StreamId {
+        self.client
+    }
+
+    pub(crate) fn receive(mut self, bytes: &[u8], turn: &mut Turn<'_>) -> Phase {
+        if self.received.is_empty() {
+            turn.arm(Deadline::Handshake);
+        }
+        self.received.extend_from_slice(bytes);
+        match self.judge(!turn.shared.config.fronts.is_empty()) {
+            Judgement::Wait => Phase::Handshaking(self),
+            Judgement::Hello => self.greet(turn),
+            Judgement::InitFrame => self.authenticate(turn),
+            Judgement::Stranger(why) => self.front(DEFAULT_FRONT, why, turn),
+        }
+    }
+
+    /// The client has sent FIN.
+    pub(crate) fn ended(self, turn: &mut Turn<'_>) -> Phase {
+        if self.received.is_empty() {
+            // It came and went, like a health check; the real site would only close, too.
+            return turn.leave(&[(self.client, Farewell::Close)], Ok(()));
+        }
+        self.front_or_close(PeerMisbehaved::EndedBeforeHandshake, turn)
+    }
+
+    pub(crate) fn timed_out(self, deadline: Deadline, turn: &mut Turn<'_>) -> Phase {
+        let why = if deadline == Deadline::FirstByte {
+            PeerMisbehaved::SilentTooLong
+        } else {
+            PeerMisbehaved::HandshakeTooSlow
+        };
+        self.front_or_close(why, turn)
+    }
+
+    fn judge(&mut self, fake_tls: bool) -> Judgement {
+        if fake_tls {
+            match self.hello.advance(&self.received) {
+                HelloProgress::Complete { trailing_len: 0 } => return Judgement::Hello,
+                HelloProgress::Complete { .. } => return Judgement::Stranger(PeerMisbehaved::TrailingData),
+                HelloProgress::Incomplete if self.credit() == 0 => {
+                    return Judgement::Stranger(PeerMisbehaved::MalformedHello);
+                }
+                HelloProgress::Incomplete => return Judgement::Wait,
+                HelloProgress::NotAHello => {}
+            }
+        }
+        if self.received.len() >= INIT_FRAME_LEN {
+            Judgement::InitFrame
+        } else if is_surely_http(&self.received) {
+            Judgement::Stranger(PeerMisbehaved::SpokeHttp)
+        } else {
+            Judgement::Wait
+        }
+    }
+
+    /// A whole hello: answers it if it is authentic, new and timely.
+    fn greet(self, turn: &mut Turn<'_>) -> Phase {
+        let config = Arc::clone(&turn.shared.config);
+        let message = self.hello.message(&self.received);
+        let hello = match ClientHello::parse(&message) {
+            Ok(hello) => hello,
+            Err(why) => return self.front(DEFAULT_FRONT, why, turn),
+        };
+        let Some(front) = hello.server_name().and_then(|name| config.fronts.find(name)) else {
+            return self.front(DEFAULT_FRONT, PeerMisbehaved::UnknownServerName, turn);
+        };
+        let likely = turn.shared.recent_secrets.likely(self.source);
+        let Some((secret, clock)) = config.credentials.authenticate_hello(&hello, likely) else {
+            return self.front(front, PeerMisbehaved::UnauthenticHello, turn);
+        };
+        let admitted = hello.cipher_suite().and_then(|suite| {
+            turn.shared.admission.admit(hello.id(), clock, turn.now.unix)?;
+            Ok(suite)
+        });
+        let suite = match admitted {
+            Ok(suite) => suite,
+            Err(why) => return self.front(front, why, turn),
+        };
+        turn.remember_secret(self.source, secret);
+        let flight_len = config.fronts.get(front).map_or(0, |front| front.flight_len);
+        let hmac = config.credentials.hmac(secret).expect("the secret was found in these credentials");
+        turn.greet_with(self.client, |out, random| {
+            append_server_flight(out, &hello, suite, hmac, flight_len, random);
+        });
+        turn.report(What::Greeted { secret });
+        Phase::Greeted(Greeted::begin(self.client, secret))
+    }
+
+    /// 64 bytes that are no hello: dials the data centre if some secret opens them.
+    fn authenticate(mut self, turn: &mut Turn<'_>) -> Phase {
+        let config = Arc::clone(&turn.shared.config);
+        let frame = self.received.first_chunk().expect("judge saw a whole init frame");
+        let likely = turn.shared.recent_secrets.likely(self.source);
+        let Some((secret, opened)) = config.credentials.authenticate_init_frame(frame, likely) else {
+            return self.front(DEFAULT_FRONT, PeerMisbehaved::UnknownInitFrame, turn);
+        };
+        turn.remember_secret(self.source, secret);
+        let mut phase = Relaying::dial(turn, self.client, secret, opened, None);
+        if let Phase::Dialing(dialing) = &mut phase {
+            let payload = &mut self.received[INIT_FRAME_LEN..];
+            let upstream = dialing.legs.upstream;
+            if let Some(relaying) = dialing.relaying_mut() {
+                relaying.rekey(payload);
+            }
+            turn.write_with(upstream, |out| out.extend_from_slice(payload));
+        }
+        phase
+    }
+
+    fn front(&self, front: usize, why: PeerMisbehaved, turn: &mut Turn<'_>) -> Phase {
+        turn.front(self.client, why, front, &self.received)
+    }
+
+    /// For a client that will not say more: silence would be pointless without a front.
+    fn front_or_close(&self, why: PeerMisbehaved, turn: &mut Turn<'_>) -> Phase {
+        if turn.shared.config.fronts.is_empty() {
+            turn.report(What::Discarding(why));
+            return turn.leave(&[(self.client, Farewell::Close)], Err(DropReason::NoFront));
+        }
+        self.front(DEFAULT_FRONT, why, turn)
+    }
+}

@@ -1,0 +1,100 @@
+//! Streams: the only thing that engine and datapath have in common.
+//!
+//! A stream is one TCP connection as an ordered pair of byte sequences. The engine names it; the datapath
+//! knows the socket, or the TCB, behind the name.
+
+use slotmap::{DefaultKey, Key, KeyData, SlotMap};
+
+use crate::session::SessionKey;
+
+/// Name of a stream. Never reused while the engine lives: an event that comes late for a stream that is
+/// gone is recognised and ignored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct StreamId(DefaultKey);
+
+impl StreamId {
+    /// The place of this stream among those open now: small, dense, reused. For a driver's own table.
+    #[must_use]
+    pub fn slot(self) -> usize {
+        (self.to_u64() & 0xffff_ffff) as usize
+    }
+
+    /// The whole name in 64 bits, for instance for epoll's user data. The highest bit is never set.
+    #[must_use]
+    pub fn to_u64(self) -> u64 {
+        // slotmap: version in the high half (it starts at 1 and an exhausted slot is retired), index in
+        // the low half.
+        self.0.data().as_ffi()
+    }
+
+    /// The inverse of [`to_u64`](Self::to_u64).
+    #[must_use]
+    pub fn from_u64(value: u64) -> Self {
+        Self(KeyData::from_ffi(value).into())
+    }
+}
+
+/// A side of a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Leg {
+    /// Toward the Telegram app, or toward whoever pretends to be one.
+    Client,
+    /// Toward the data centre or the front.
+    Upstream,
+}
+
+impl Leg {
+    /// The opposite side.
+    #[must_use]
+    pub fn other(self) -> Self {
+        match self {
+            Self::Client => Self::Upstream,
+            Self::Upstream => Self::Client,
+        }
+    }
+}
+
+/// What the engine keeps of a stream.
+#[derive(Debug)]
+pub(crate) struct Stream {
+    pub(crate) session: SessionKey,
+    pub(crate) leg: Leg,
+    /// The peer has sent FIN, and everything before it has been handled.
+    pub(crate) ended: bool,
+    /// We have asked for FIN.
+    pub(crate) shut_down: bool,
+    /// Bytes handed to the driver that it has not sent yet.
+    pub(crate) backlog_bytes: usize,
+}
+
+/// The streams of one engine.
+#[derive(Default)]
+pub(crate) struct Streams {
+    table: SlotMap<DefaultKey, Stream>,
+}
+
+impl Streams {
+    pub(crate) fn open(&mut self, session: SessionKey, leg: Leg) -> StreamId {
+        StreamId(self.table.insert(Stream { session, leg, ended: false, shut_down: false, backlog_bytes: 0 }))
+    }
+
+    pub(crate) fn get(&self, id: StreamId) -> Option<&Stream> {
+        self.table.get(id.0)
+    }
+
+    pub(crate) fn get_mut(&mut self, id: StreamId) -> Option<&mut Stream> {
+        self.table.get_mut(id.0)
+    }
+
+    pub(crate) fn remove(&mut self, id: StreamId) {
+        self.table.remove(id.0);
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    pub(crate) fn backlog_bytes(&self, id: StreamId) -> usize {
+        self.get(id).map_or(0, |stream| stream.backlog_bytes)
+    }
+}
