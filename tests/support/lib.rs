@@ -1,0 +1,35 @@
+//! The peers of an MTProto proxy, for tests and benchmarks: clients, data centres, a front site.
+//!
+//! ```text
+//!   bytes only, no I/O              on real sockets
+//!   ClientCodec ──────────────────▶ TestClient   plain, dd and ee clients
+//!   DcCodec ──────────────────────▶ FakeDc       a data centre that does as packets command
+//!                                   FrontSite    the real site behind which the proxy hides
+//!                                   Socket       a stranger: raw bytes with bounded waits
+//!                                   ProxyProcess the proxy under test, and what it costs
+//! ```
+//! The codecs are written from protocol.md and share with core only what has known answers of its own
+//! (AES-CTR, the init frame, the types for secrets and transports). Above all the fake-TLS hello and the
+//! check of its answer are independent: a mistake made twice alike would otherwise pass unseen.
+//!
+//! Everything here panics with what it was waiting for instead of returning errors to a test, and no
+//! wait is without a bound. Nothing here may be linked into the proxy.
+
+#![forbid(unsafe_code)]
+
+pub mod client_codec;
+pub mod client_hello;
+pub mod command;
+pub mod dc_codec;
+pub mod error;
+pub mod framing;
+pub mod mtproto;
+pub mod pattern;
+pub mod server_hello;
+pub mod tls_record;
+
+pub use client_codec::{ClientCodec, ClientOptions, Progress};
+pub use client_hello::HelloOptions;
+pub use command::Command;
+pub use dc_codec::{DcCodec, DcMode};
+pub use error::PeerError;
