@@ -16,6 +16,7 @@
 mod buffers;
 mod dial;
 mod listener;
+mod pipe;
 mod socket;
 
 use std::collections::VecDeque;
@@ -25,7 +26,7 @@ use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use mtproxy_core::action::{Action, Actions};
-use mtproxy_core::engine::{Engine, Input};
+use mtproxy_core::engine::{Direction, Engine, Input};
 use mtproxy_core::event::Event;
 use mtproxy_core::stream::StreamId;
 use mtproxy_core::time::{Instant, Now};
@@ -36,6 +37,7 @@ use rustix::io::Errno;
 use buffers::BufferPool;
 use listener::Listeners;
 pub use listener::{ConnectionLimit, bind};
+use pipe::PipePool;
 use socket::{Received, Socket};
 
 /// Size of the one buffer that is read into: what the engine's default window admits at once.
@@ -61,6 +63,7 @@ pub struct Epoll {
     events: Vec<epoll::Event>,
     read_buffer: Box<[u8]>,
     spare: BufferPool,
+    pipes: PipePool,
     actions: Actions,
     /// What carrying out the actions at hand has led to, to be told to the engine after them.
     outcomes: VecDeque<Outcome>,
@@ -92,6 +95,7 @@ impl Epoll {
             events: Vec::with_capacity(EVENTS_PER_TURN),
             read_buffer: vec![0; READ_BUFFER_BYTES].into_boxed_slice(),
             spare: BufferPool::default(),
+            pipes: PipePool::default(),
             actions: Actions::new(),
             outcomes: VecDeque::new(),
             reports: Vec::new(),
@@ -223,11 +227,21 @@ impl Epoll {
             if credit == 0 || !socket.is_readable() {
                 break;
             }
-            match socket.receive(&mut buffer[..credit]) {
+            let received = match engine.direction(stream) {
+                Direction::Opaque { to } if socket.is_bulk() => self.splice(stream, to),
+                _ => None,
+            };
+            let received = received.unwrap_or_else(|| self.receive_into(stream, &mut buffer[..credit]));
+            match received {
                 Received::Bytes(len) => {
                     let bytes = &mut buffer[..len];
                     engine.handle(now, Input::Bytes(stream, bytes), &mut self.actions);
                     self.settle(now, engine, &mut buffer);
+                }
+                Received::Piped { to, len } => {
+                    engine.handle(now, Input::PassedOn(stream, len), &mut self.actions);
+                    self.flush(to);
+                    self.settle(now, engine, &mut []);
                 }
                 Received::Eof => {
                     engine.handle(now, Input::Eof(stream), &mut self.actions);
@@ -244,6 +258,18 @@ impl Epoll {
         if engine.credit(stream) > 0 {
             self.read_later(stream);
         }
+    }
+
+    fn receive_into(&mut self, stream: StreamId, buffer: &mut [u8]) -> Received {
+        find(&mut self.sockets, stream).map_or(Received::Nothing, |socket| socket.receive(buffer))
+    }
+
+    /// Moves a bulk transfer's bytes into the pipe of the socket they go to. `None`: read them instead.
+    fn splice(&mut self, from: StreamId, to: StreamId) -> Option<Received> {
+        let mut pipe = find(&mut self.sockets, to)?.take_pipe(&mut self.pipes)?;
+        let received = find(&mut self.sockets, from)?.splice_into(&mut pipe, to);
+        find(&mut self.sockets, to)?.put_pipe(pipe, &mut self.pipes);
+        received
     }
 
     /// Queues a stream for reading, if there is something to read.
@@ -329,7 +355,7 @@ impl Epoll {
 
     fn flush(&mut self, stream: StreamId) {
         let Some(socket) = find(&mut self.sockets, stream) else { return };
-        match socket.flush(&mut self.spare) {
+        match socket.flush(&mut self.spare, &mut self.pipes) {
             Ok(0) => {}
             Ok(sent) => self.outcomes.push_back(Outcome::Sent(stream, sent)),
             Err(_) => self.outcomes.push_back(Outcome::Broken(stream)),

@@ -12,7 +12,9 @@ use rustix::io::Errno;
 use rustix::net::sockopt::{set_socket_linger, socket_error};
 use rustix::net::{RecvFlags, SendFlags, Shutdown};
 
+use super::READ_BUFFER_BYTES;
 use super::buffers::{BufferPool, OutputQueue};
+use super::pipe::{BULK_BYTES_MIN, Pipe, PipePool};
 
 /// Slices of one gathered write. A full read buffer of fake TLS is ten small records and four large ones,
 /// two slices each.
@@ -24,8 +26,12 @@ pub(super) struct Socket {
     stream: StreamId,
     /// `None` between a failed dial and the next.
     fd: Option<OwnedFd>,
+    /// Spliced bytes, which leave before those in `queue`. Only a bulk transfer has one.
+    pipe: Option<Box<Pipe>>,
     queue: OutputQueue,
     is_client: bool,
+    /// The last read filled the whole buffer, or the last splice was worth it.
+    is_bulk: bool,
     state: State,
     /// epoll has reported input that no read has exhausted yet.
     readable: bool,
@@ -55,6 +61,11 @@ enum Fin {
 /// What a read brought.
 pub(super) enum Received {
     Bytes(usize),
+    /// Moved into the pipe of the socket they go to.
+    Piped {
+        to: StreamId,
+        len: usize,
+    },
     Eof,
     Nothing,
     Broken,
@@ -69,8 +80,10 @@ impl Socket {
         Self {
             stream,
             fd: None,
+            pipe: None,
             queue: OutputQueue::default(),
             is_client: false,
+            is_bulk: false,
             state: State::Dialing,
             readable: false,
             writable: false,
@@ -97,7 +110,15 @@ impl Socket {
     }
 
     pub(super) fn can_flush(&self) -> bool {
-        self.writable && (!self.queue.is_empty() || self.fin == Fin::BehindQueue)
+        self.writable && (self.has_pending() || self.fin == Fin::BehindQueue)
+    }
+
+    pub(super) fn is_bulk(&self) -> bool {
+        self.is_bulk
+    }
+
+    fn has_pending(&self) -> bool {
+        self.pipe.is_some() || !self.queue.is_empty()
     }
 
     pub(super) fn into_queue(self) -> OutputQueue {
@@ -152,6 +173,7 @@ impl Socket {
             Ok((_, len)) => {
                 // A short read has emptied the socket (epoll(7)); what comes later is a new event.
                 self.readable = len == room || self.hung_up;
+                self.is_bulk = len == READ_BUFFER_BYTES;
                 Received::Bytes(len)
             }
             Err(Errno::INTR) => Received::Nothing,
@@ -160,6 +182,42 @@ impl Socket {
                 Received::Nothing
             }
             Err(_) => Received::Broken,
+        }
+    }
+
+    /// The pipe through which this socket is reached; `None` if bytes are queued, which come first.
+    pub(super) fn take_pipe(&mut self, pipes: &mut PipePool) -> Option<Pipe> {
+        if !self.queue.is_empty() || self.state != State::Open {
+            return None;
+        }
+        self.pipe.take().map(|pipe| *pipe).or_else(|| pipes.take())
+    }
+
+    pub(super) fn put_pipe(&mut self, pipe: Pipe, pipes: &mut PipePool) {
+        if pipe.is_empty() {
+            pipes.give_back(pipe);
+        } else {
+            self.pipe = Some(Box::new(pipe));
+        }
+    }
+
+    /// Moves what this socket has received into `pipe`, which leads to `to`. `None`: read it instead.
+    pub(super) fn splice_into(&mut self, pipe: &mut Pipe, to: StreamId) -> Option<Received> {
+        match pipe.fill(self.fd.as_ref()?) {
+            Ok(0) => {
+                self.readable = false;
+                Some(Received::Eof)
+            }
+            Ok(len) => {
+                self.is_bulk = len >= BULK_BYTES_MIN;
+                Some(Received::Piped { to, len })
+            }
+            Err(Errno::INTR) => Some(Received::Nothing),
+            Err(_) => {
+                // Nothing there, no room in the pipe, or not a socket that can be spliced: reading tells.
+                self.is_bulk = false;
+                None
+            }
         }
     }
 
@@ -180,7 +238,7 @@ impl Socket {
             }
             let slices = &mut slices[..chunk.len()];
             let mut left = &mut *slices;
-            if self.writable && self.queue.is_empty() {
+            if self.writable && !self.has_pending() {
                 let sent = self.write(left)?;
                 sent_total += sent;
                 IoSlice::advance_slices(&mut left, sent);
@@ -193,8 +251,11 @@ impl Socket {
     }
 
     /// Sends what is queued. Answers how many bytes the kernel took.
-    pub(super) fn flush(&mut self, spare: &mut BufferPool) -> Result<usize, Errno> {
-        let mut sent_total = 0;
+    pub(super) fn flush(&mut self, spare: &mut BufferPool, pipes: &mut PipePool) -> Result<usize, Errno> {
+        let mut sent_total = self.drain_pipe(pipes)?;
+        if self.pipe.is_some() {
+            return Ok(sent_total);
+        }
         while self.writable && !self.queue.is_empty() {
             let queue = std::mem::take(&mut self.queue);
             let result = self.write(&[IoSlice::new(queue.pending())]);
@@ -204,6 +265,26 @@ impl Socket {
             sent_total += sent;
         }
         self.send_fin_if_due();
+        Ok(sent_total)
+    }
+
+    fn drain_pipe(&mut self, pipes: &mut PipePool) -> Result<usize, Errno> {
+        let mut sent_total = 0;
+        while self.writable
+            && let (Some(pipe), Some(fd)) = (&mut self.pipe, &self.fd)
+        {
+            match pipe.drain(fd) {
+                Ok(sent) => sent_total += sent,
+                Err(Errno::AGAIN) => self.writable = false,
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error),
+            }
+            if pipe.is_empty()
+                && let Some(pipe) = self.pipe.take()
+            {
+                pipes.give_back(*pipe);
+            }
+        }
         Ok(sent_total)
     }
 
@@ -225,7 +306,7 @@ impl Socket {
 
     fn send_fin_if_due(&mut self) {
         if self.fin == Fin::BehindQueue
-            && self.queue.is_empty()
+            && !self.has_pending()
             && self.state == State::Open
             && let Some(fd) = &self.fd
         {
