@@ -63,10 +63,9 @@ impl Credentials {
         self.entries.is_empty()
     }
 
-    /// The name of a secret, for statistics and logs.
-    #[must_use]
-    pub fn name(&self, id: SecretId) -> Option<&str> {
-        self.get(id).map(|credential| credential.name.as_str())
+    /// The names of all secrets, for statistics and logs, in the order of their [`SecretId`].
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.entries.iter().map(|credential| credential.name.as_str())
     }
 
     /// HMAC-SHA256 under the key of `id`, ready for data.
