@@ -130,7 +130,7 @@ impl Handshaking {
             append_server_flight(out, &hello, suite, hmac, flight_len, random);
         });
         turn.report(What::Greeted { secret });
-        Phase::Greeted(Greeted::begin(self.client, secret))
+        Phase::Greeted(Greeted::begin(self.client, config, secret))
     }
 
     /// 64 bytes that are no hello: dials the data centre if some secret opens them.
