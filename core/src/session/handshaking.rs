@@ -142,7 +142,13 @@ impl Handshaking {
         let frame = self.received.first_chunk().expect("judge saw a whole init frame");
         let likely = turn.shared.recent_secrets.likely(self.source);
         let Some((secret, opened)) = config.credentials.authenticate_init_frame(frame, likely) else {
-            return self.front(DEFAULT_FRONT, PeerMisbehaved::UnknownInitFrame, turn);
+            // Only now: an authentic frame may begin like HTTP, however unlikely.
+            let why = if is_surely_http(&self.received) {
+                PeerMisbehaved::SpokeHttp
+            } else {
+                PeerMisbehaved::UnknownInitFrame
+            };
+            return self.front(DEFAULT_FRONT, why, turn);
         };
         turn.remember_secret(self.source, secret);
         let mut phase = Relaying::dial(turn, self.client, secret, opened, None);
