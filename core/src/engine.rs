@@ -20,6 +20,7 @@ use crate::credentials::RecentSecrets;
 use crate::deadline::{Deadline, Deadlines};
 use crate::error::DropReason;
 use crate::event::{DialError, SessionNumber, What};
+use crate::fake_tls::KeyShares;
 use crate::keyed_hash::KeyedHash;
 use crate::policy::address_memory::AddressMemory;
 use crate::policy::replay::HelloAdmission;
@@ -37,7 +38,8 @@ pub enum Input<'a> {
     DialFailed(StreamId, DialError),
     /// Bytes have come. They are transformed in place; `Relay` actions point into them.
     Bytes(StreamId, &'a mut [u8]),
-    /// The driver itself moved this many bytes along an opaque direction.
+    /// The driver itself moved this many bytes along an opaque direction, into the output queue of the
+    /// other side. They count like relayed ones: `sent` is still to come.
     PassedOn(StreamId, usize),
     /// The peer has sent FIN, and all bytes before it have been handed in.
     Eof(StreamId),
@@ -95,6 +97,7 @@ impl Engine {
             deadlines: Deadlines::new(&config.timeouts),
             config,
             random,
+            key_shares: KeyShares::default(),
             admission,
             recent_secrets,
             address_memory: AddressMemory::default(),
@@ -137,7 +140,7 @@ impl Engine {
         }
         self.in_session(now, key, actions, |session, turn| match input {
             Input::Bytes(_, bytes) => session.receive(leg, bytes, turn),
-            Input::PassedOn(_, len) => session.count(leg, len, turn),
+            Input::PassedOn(_, len) => session.passed_on(leg, len, turn),
             Input::Connected(_) => session.connected(turn),
             Input::DialFailed(_, why) => session.dial_failed(why, turn),
             Input::Eof(_) => session.ended(leg, turn),

@@ -95,8 +95,14 @@ fn bytes_that_the_driver_passed_on_itself_are_counted_and_keep_the_session_alive
     let from_client_before = 64;
     for _ in 0..10 {
         scene.world.wait(Duration::from_secs(100));
-        scene.world.pass_on(upstream, 1000);
+        scene.world.pass_on(upstream, &[1; 1000]);
     }
+    scene.world.stall(client);
+    scene.world.pass_on(upstream, b"queued like any others");
+    let window = config().relay_window_bytes;
+    assert_eq!(scene.world.engine.credit(upstream), window - b"queued like any others".len());
+    scene.world.unstall(client);
+    assert_eq!(scene.world.engine.credit(upstream), window);
     scene.world.fin(client);
     scene.world.fin(upstream);
     let counted = scene.world.reported().find_map(|what| match what {
@@ -105,7 +111,7 @@ fn bytes_that_the_driver_passed_on_itself_are_counted_and_keep_the_session_alive
         }
         _ => None,
     });
-    assert_eq!(counted, Some((from_client_before, 10_000, Duration::from_secs(1000))));
+    assert_eq!(counted, Some((from_client_before, 10_022, Duration::from_secs(1000))));
 }
 
 #[test]

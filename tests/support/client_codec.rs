@@ -25,8 +25,9 @@ use crate::tls_record::{CHANGE_CIPHER_SPEC, CLIENT_BODY_LEN_MAX, RecordStream, w
 /// Who the client is and what it wants.
 #[derive(Clone, Debug)]
 pub struct ClientOptions {
-    /// Its kind decides between plain, dd and ee.
-    pub secret: Secret,
+    /// Its kind decides between plain, dd and ee. `None` is a client that speaks with a data centre
+    /// itself, without a proxy: plain, with unhashed keys.
+    pub secret: Option<Secret>,
     /// The framing announced in the init frame. Real clients with dd and ee secrets know only padded
     /// intermediate; a test may try another.
     pub transport: Transport,
@@ -49,7 +50,14 @@ impl ClientOptions {
             SecretKind::FakeTls(domain) => (Transport::PaddedIntermediate, domain.as_str()),
         };
         let hello = HelloOptions::new(server_name, unix_seconds);
-        Self { secret, transport, dc, hello, record_body_len_max: CLIENT_BODY_LEN_MAX }
+        Self { secret: Some(secret), transport, dc, hello, record_body_len_max: CLIENT_BODY_LEN_MAX }
+    }
+
+    /// A client that speaks with a data centre itself.
+    #[must_use]
+    pub fn without_proxy(transport: Transport, dc: DcId) -> Self {
+        let hello = HelloOptions::new("", 0);
+        Self { secret: None, transport, dc, hello, record_body_len_max: CLIENT_BODY_LEN_MAX }
     }
 
     /// The same client with another transport.
@@ -68,7 +76,13 @@ impl ClientOptions {
     /// True if the client speaks inside TLS records.
     #[must_use]
     pub fn is_fake_tls(&self) -> bool {
-        matches!(self.secret.kind(), SecretKind::FakeTls(_))
+        self.hello_key().is_some()
+    }
+
+    /// The key under which the client's hello is authentic, if it sends one.
+    fn hello_key(&self) -> Option<Key> {
+        let secret = self.secret.as_ref()?;
+        matches!(secret.kind(), SecretKind::FakeTls(_)).then(|| *secret.key())
     }
 }
 
@@ -97,6 +111,7 @@ enum Phase {
     Unopened,
     /// Fake TLS only.
     AwaitingServerFlight {
+        key: Key,
         hello: ClientHello,
         received: Vec<u8>,
         /// Encrypted payload that will follow the init frame in its record.
@@ -115,8 +130,8 @@ impl ClientCodec {
     /// A client at the beginning of a connection. Equal options and seeds make equal bytes.
     #[must_use]
     pub fn new(options: ClientOptions, mut random: Random) -> Self {
-        let key: Key = *options.secret.key();
-        let init = ComposedInitFrame::random(&mut random, Some(&key), options.transport, options.dc);
+        let key = options.secret.as_ref().map(Secret::key);
+        let init = ComposedInitFrame::random(&mut random, key, options.transport, options.dc);
         Self {
             options,
             random,
@@ -133,14 +148,13 @@ impl ClientCodec {
     /// If called twice.
     pub fn opening(&mut self) -> Vec<u8> {
         assert!(matches!(self.phase, Phase::Unopened), "a client opens once");
-        if !self.options.is_fake_tls() {
+        let Some(key) = self.options.hello_key() else {
             self.phase = Phase::Relaying(Wrapping::None);
             return self.init_frame.to_vec();
-        }
-        let key = *self.options.secret.key();
+        };
         let hello = client_hello::compose(&self.options.hello, &key, &mut self.random);
         let wire = hello.wire.clone();
-        self.phase = Phase::AwaitingServerFlight { hello, received: Vec::new(), early: Vec::new() };
+        self.phase = Phase::AwaitingServerFlight { key, hello, received: Vec::new(), early: Vec::new() };
         wire
     }
 
@@ -185,10 +199,9 @@ impl ClientCodec {
         let mut progress = Progress::default();
         match &mut self.phase {
             Phase::Unopened => panic!("the client has sent nothing that could be answered"),
-            Phase::AwaitingServerFlight { hello, received, early } => {
+            Phase::AwaitingServerFlight { key, hello, received, early } => {
                 received.extend_from_slice(bytes);
-                let key = *self.options.secret.key();
-                let Some(flight) = server_hello::check(received, hello, &key)? else { return Ok(progress) };
+                let Some(flight) = server_hello::check(received, hello, key)? else { return Ok(progress) };
                 let behind_flight = received.split_off(flight.len);
                 let early = std::mem::take(early);
                 progress.to_send = self.first_records(&early);

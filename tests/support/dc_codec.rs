@@ -148,6 +148,11 @@ impl DcCodec {
         }
     }
 
+    /// The peer has sent FIN: what was asked is still answered, then the connection is closed.
+    pub fn end_of_input(&mut self) {
+        self.jobs.push_back(Job::End(Ending::Close));
+    }
+
     /// True while there is something to send. A driver that reads only when this is false keeps the
     /// memory of a connection bounded by its own read and output sizes.
     #[must_use]

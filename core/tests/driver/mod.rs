@@ -16,7 +16,7 @@ use mtproxy_core::action::{Action, Actions};
 use mtproxy_core::config::{Config, Front, Fronts, RELAY_WINDOW_BYTES_DEFAULT, Timeouts};
 use mtproxy_core::credentials::Credentials;
 use mtproxy_core::dc::{DcId, DcTable, PreferIp};
-use mtproxy_core::engine::{Engine, Input};
+use mtproxy_core::engine::{Direction, Engine, Input};
 use mtproxy_core::error::DropReason;
 use mtproxy_core::event::{DialError, Event, What};
 use mtproxy_core::keyed_hash::KeyedHash;
@@ -192,9 +192,12 @@ impl World {
         self.tell(Input::DialFailed(stream, DialError::Refused));
     }
 
-    /// The driver itself moved bytes along an opaque direction.
-    pub(crate) fn pass_on(&mut self, from: StreamId, len: usize) {
-        self.tell(Input::PassedOn(from, len));
+    /// The driver itself moves bytes along an opaque direction.
+    pub(crate) fn pass_on(&mut self, from: StreamId, bytes: &[u8]) {
+        let Direction::Opaque { to } = self.engine.direction(from) else { panic!("not opaque") };
+        open(&mut self.wires, to).queue.extend(bytes);
+        self.tell(Input::PassedOn(from, bytes.len()));
+        self.flush(to);
     }
 
     pub(crate) fn tell(&mut self, input: Input<'_>) {

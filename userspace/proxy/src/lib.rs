@@ -1,0 +1,21 @@
+//! The proxy around [`mtproxy_core`]: command line, configuration, workers, telemetry.
+//!
+//! A library only so that tests can reach its parts; the program is `main.rs`, and nothing here is
+//! an interface for others.
+
+#![forbid(unsafe_code)]
+
+pub mod cli;
+pub mod clock;
+pub mod complaint;
+pub mod control;
+pub mod datapath;
+pub mod fleet;
+pub mod links;
+pub mod privileges;
+pub mod replay;
+pub mod run;
+pub mod settings;
+pub mod state;
+pub mod telemetry;
+pub mod worker;

@@ -1,0 +1,110 @@
+//! Settings as they were written, by the command line or the file, each with its place.
+//!
+//! `None` means that the option was not written. Nothing is filled in here.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use std::net::SocketAddr;
+
+use mtproxy_core::dc::{DcId, PreferIp};
+
+use super::values::{Datapath, DcAddress, Domain, LogFilter, LogFormat, SecretText};
+use crate::cli::RunArgs;
+use crate::complaint::{Place, Placed};
+
+/// A secret as it was written.
+#[derive(Clone, Debug)]
+pub(super) struct SecretEntry {
+    pub(super) name: Option<Placed<String>>,
+    pub(super) text: Placed<SecretText>,
+}
+
+/// Everything an operator may write.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Draft {
+    pub(super) listen: Option<Vec<Placed<SocketAddr>>>,
+    pub(super) secrets: Option<Vec<SecretEntry>>,
+    pub(super) domains: Option<Vec<Placed<Domain>>>,
+    pub(super) dc_addresses: Option<Vec<DcAddress>>,
+    pub(super) dc_default: Option<DcId>,
+    pub(super) prefer_ip: Option<PreferIp>,
+    pub(super) datapath: Option<Placed<Datapath>>,
+    pub(super) interface: Option<String>,
+    pub(super) workers: Option<usize>,
+    pub(super) metrics: Option<Placed<SocketAddr>>,
+    pub(super) user: Option<String>,
+    pub(super) state_dir: Option<PathBuf>,
+    pub(super) log_filter: Option<LogFilter>,
+    pub(super) log_format: Option<LogFormat>,
+    pub(super) timeouts: DraftTimeouts,
+    pub(super) limits: DraftLimits,
+}
+
+/// Times as written; see [`mtproxy_core::config::Timeouts`].
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct DraftTimeouts {
+    pub(super) first_byte: Option<Duration>,
+    pub(super) handshake: Option<Duration>,
+    pub(super) dial: Option<Duration>,
+    pub(super) idle: Option<Duration>,
+    pub(super) linger: Option<Duration>,
+    pub(super) drain: Option<Duration>,
+}
+
+/// Limits as written; see [`super::Limits`].
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct DraftLimits {
+    pub(super) connections: Option<usize>,
+    pub(super) relay_window_bytes: Option<usize>,
+    pub(super) replay_entries: Option<usize>,
+}
+
+impl Draft {
+    /// What the command line says.
+    pub(super) fn from_command_line(args: &RunArgs) -> Self {
+        let secret = |text: &SecretText| SecretEntry { name: None, text: placed("--secret", text.clone()) };
+        let secrets: Vec<_> = args.secret.iter().map(secret).collect();
+        Self {
+            listen: placed_list("--listen", &args.listen),
+            secrets: (!secrets.is_empty()).then_some(secrets),
+            domains: placed_list("--domain", &args.domain),
+            dc_addresses: (!args.dc.is_empty()).then(|| args.dc.clone()),
+            datapath: args.datapath.map(|value| placed("--datapath", value)),
+            interface: args.interface.clone(),
+            workers: args.workers.map(|workers| usize::from(workers.get())),
+            metrics: args.metrics.map(|value| placed("--metrics", value)),
+            user: args.user.clone(),
+            log_filter: args.log.clone(),
+            log_format: args.log_format,
+            ..Self::default()
+        }
+    }
+
+    /// These settings, and those of `file` where these say nothing. A list is one setting.
+    pub(super) fn over(self, file: Self) -> Self {
+        Self {
+            listen: self.listen.or(file.listen),
+            secrets: self.secrets.or(file.secrets),
+            domains: self.domains.or(file.domains),
+            dc_addresses: self.dc_addresses.or(file.dc_addresses),
+            datapath: self.datapath.or(file.datapath),
+            interface: self.interface.or(file.interface),
+            workers: self.workers.or(file.workers),
+            metrics: self.metrics.or(file.metrics),
+            user: self.user.or(file.user),
+            log_filter: self.log_filter.or(file.log_filter),
+            log_format: self.log_format.or(file.log_format),
+            // The command line has no words for the rest.
+            ..file
+        }
+    }
+}
+
+fn placed<T>(option: &'static str, value: T) -> Placed<T> {
+    Placed { value, place: Place::CommandLine(option) }
+}
+
+fn placed_list<T: Clone>(option: &'static str, values: &[T]) -> Option<Vec<Placed<T>>> {
+    (!values.is_empty()).then(|| values.iter().map(|value| placed(option, value.clone())).collect())
+}

@@ -1,0 +1,195 @@
+//! `mtproxy check`: what each setting means for this deployment, in words.
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::time::Duration;
+
+use mtproxy_core::dc::PreferIp;
+use mtproxy_core::secret::{Secret, SecretKind};
+
+use super::toml_section::KeyLines;
+use super::values::{Datapath, Domain};
+use super::{Host, Settings};
+
+/// One line per setting: its name, where it comes from, what it means. Never a secret.
+pub(super) fn explain(path: &Path, settings: &Settings, keys: &KeyLines, host: &Host) -> String {
+    let mut text = format!("{} is valid. With it, `mtproxy run` will:\n\n", path.display());
+    for (key, meaning) in meanings(settings, host) {
+        let origin = match keys.get(key).copied().flatten() {
+            Some(line) => format!("line {line}"),
+            None => "default".to_owned(),
+        };
+        writeln!(text, "{key:28} {origin:10} {meaning}").expect("a String takes all that is written to it");
+    }
+    text
+}
+
+fn meanings(settings: &Settings, host: &Host) -> Vec<(&'static str, String)> {
+    let mut meanings = vec![
+        ("listen", format!("accept clients on {}", words(&settings.listen))),
+        ("secrets", admit(settings)),
+        ("domains", hide(&settings.domains)),
+        ("dc.default", format!("send clients that name no known data centre to {}", settings.dc.default)),
+        (
+            "dc.prefer_ip",
+            format!("try the {} addresses of a data centre or site first", family(settings.dc.prefer_ip)),
+        ),
+        ("dc.addresses", data_centres(settings)),
+        ("datapath", datapath(settings.datapath)),
+        ("interface", interface(settings)),
+        (
+            "workers",
+            format!(
+                "serve clients on {}; this host has {} for it",
+                counted(settings.workers.get(), "thread"),
+                counted(host.cores.get(), "core")
+            ),
+        ),
+        (
+            "metrics",
+            settings.metrics.map_or("serve no metrics over HTTP".to_owned(), |address| {
+                format!("serve http://{address}/metrics and /healthz")
+            }),
+        ),
+        ("user", user(settings, host)),
+        (
+            "state_dir",
+            settings.state_dir.as_ref().map_or("keep nothing on disk".to_owned(), |path| {
+                format!("keep a generated secret in {}", path.display())
+            }),
+        ),
+        ("log.filter", format!("log {:?}", settings.log_filter.to_string())),
+        ("log.format", format!("write log lines as {:?}", settings.log_format).to_lowercase()),
+    ];
+    meanings.extend(times_and_limits(settings));
+    meanings
+}
+
+fn times_and_limits(settings: &Settings) -> Vec<(&'static str, String)> {
+    let (timeouts, limits) = (&settings.timeouts, &settings.limits);
+    vec![
+        (
+            "timeouts.first_byte_seconds",
+            format!("wait {} for a client's first byte", seconds(timeouts.first_byte)),
+        ),
+        (
+            "timeouts.handshake_seconds",
+            format!("wait {} for a client to show its secret", seconds(timeouts.handshake)),
+        ),
+        (
+            "timeouts.dial_seconds",
+            format!("try each address of a data centre or site for {}", seconds(timeouts.dial)),
+        ),
+        ("timeouts.idle_seconds", format!("close a session after {} without a byte", seconds(timeouts.idle))),
+        (
+            "timeouts.linger_seconds",
+            format!("give what is still queued at the end of a session {}", seconds(timeouts.linger)),
+        ),
+        ("timeouts.drain_seconds", format!("give open sessions {} after SIGTERM", seconds(settings.drain))),
+        (
+            "limits.connections",
+            limits.connections.map_or(
+                "serve as many clients at a time as the limit of open files allows".to_owned(),
+                |most| format!("serve at most {} at a time", counted(most, "client")),
+            ),
+        ),
+        (
+            "limits.relay_window_bytes",
+            format!("hold at most {} for a slow side", counted(limits.relay_window_bytes, "byte")),
+        ),
+        (
+            "limits.replay_entries",
+            format!("remember the last {} to recognise a replay", counted(limits.replay_entries, "hello")),
+        ),
+    ]
+}
+
+fn admit(settings: &Settings) -> String {
+    if settings.secrets.is_empty() {
+        return "admit clients with a secret that the first start generates".to_owned();
+    }
+    let each = settings
+        .secrets
+        .iter()
+        .map(|(name, secret)| format!("{name} ({})", modes(secret, settings.domains.len())));
+    format!("admit {}: {}", counted(settings.secrets.len(), "secret"), each.collect::<Vec<_>>().join(", "))
+}
+
+fn modes(secret: &Secret, domains: usize) -> String {
+    match secret.kind() {
+        SecretKind::Plain if domains == 0 => "plain and dd clients; no fake TLS without a domain".to_owned(),
+        SecretKind::Plain => format!("plain, dd, and fake-TLS clients of {}", counted(domains, "domain")),
+        SecretKind::Padded => "dd clients only".to_owned(),
+        SecretKind::FakeTls(domain) => format!("fake-TLS clients of {domain} only"),
+    }
+}
+
+fn hide(domains: &[Domain]) -> String {
+    let Some(first) = domains.first() else {
+        return "hide behind no site: strangers are met with silence, and there is no fake TLS".to_owned();
+    };
+    let place = |domain: &Domain| match domain.address {
+        Some(address) => format!("{} at {address}", domain.name),
+        None => format!("{} at its public address, port 443", domain.name),
+    };
+    let all: Vec<String> = domains.iter().map(place).collect();
+    let stranger = if domains.len() > 1 {
+        format!("; strangers who name none of them see {}", first.name)
+    } else {
+        String::new()
+    };
+    format!("show strangers {}{stranger}", all.join(", "))
+}
+
+fn data_centres(settings: &Settings) -> String {
+    if settings.dc.overrides.is_empty() {
+        return "reach the data centres at their public addresses".to_owned();
+    }
+    let each = settings.dc.overrides.iter().map(|(id, addresses)| format!("{id} at {}", words(addresses)));
+    format!("reach data centre {}; the others at their public addresses", each.collect::<Vec<_>>().join(", "))
+}
+
+fn datapath(datapath: Datapath) -> String {
+    match datapath {
+        Datapath::Auto => "move bytes with epoll, the only datapath built so far",
+        Datapath::Epoll => "move bytes with epoll",
+        Datapath::Xdp => "move bytes with AF_XDP",
+    }
+    .to_owned()
+}
+
+fn interface(settings: &Settings) -> String {
+    match &settings.interface {
+        None => "need no interface by name".to_owned(),
+        Some(name) => format!("make no use of interface {name}: only the xdp datapath needs one"),
+    }
+}
+
+fn user(settings: &Settings, host: &Host) -> String {
+    match &settings.user {
+        None => "stay the user that starts it".to_owned(),
+        Some(name) if host.is_root => format!("become user {name} once the ports are open"),
+        Some(name) => {
+            format!("become user {name} once the ports are open; needs root, which this shell is not")
+        }
+    }
+}
+
+fn family(prefer_ip: PreferIp) -> &'static str {
+    match prefer_ip {
+        PreferIp::V4 => "IPv4",
+        PreferIp::V6 => "IPv6",
+    }
+}
+
+fn words<T: ToString>(list: &[T]) -> String {
+    list.iter().map(T::to_string).collect::<Vec<_>>().join(" and ")
+}
+
+fn seconds(duration: Duration) -> String {
+    counted(usize::try_from(duration.as_secs()).unwrap_or(usize::MAX), "second")
+}
+
+fn counted(number: usize, noun: &str) -> String {
+    if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
+}
