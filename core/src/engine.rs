@@ -37,7 +37,8 @@ pub enum Input<'a> {
     DialFailed(StreamId, DialError),
     /// Bytes have come. They are transformed in place; `Relay` actions point into them.
     Bytes(StreamId, &'a mut [u8]),
-    /// The driver itself moved this many bytes along an opaque direction.
+    /// The driver itself moved this many bytes along an opaque direction, into the output queue of the
+    /// other side. They count like relayed ones: `sent` is still to come.
     PassedOn(StreamId, usize),
     /// The peer has sent FIN, and all bytes before it have been handed in.
     Eof(StreamId),
@@ -132,7 +133,7 @@ impl Engine {
         }
         self.in_session(now, key, actions, |session, turn| match input {
             Input::Bytes(_, bytes) => session.receive(leg, bytes, turn),
-            Input::PassedOn(_, len) => session.count(leg, len, turn),
+            Input::PassedOn(_, len) => session.passed_on(leg, len, turn),
             Input::Connected(_) => session.connected(turn),
             Input::DialFailed(_, why) => session.dial_failed(why, turn),
             Input::Eof(_) => session.ended(leg, turn),

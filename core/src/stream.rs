@@ -19,11 +19,10 @@ impl StreamId {
         (self.to_u64() & 0xffff_ffff) as usize
     }
 
-    /// The whole name in 64 bits, for instance for epoll's user data. The highest bit is never set.
+    /// The whole name in 64 bits, for instance for epoll's user data: the slot in the low half, which
+    /// is never all ones, and how often it was reused in the high half.
     #[must_use]
     pub fn to_u64(self) -> u64 {
-        // slotmap: version in the high half (it starts at 1 and an exhausted slot is retired), index in
-        // the low half.
         self.0.data().as_ffi()
     }
 

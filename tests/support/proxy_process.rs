@@ -26,6 +26,7 @@ pub struct ProxyCommand {
     listen: Vec<SocketAddr>,
     arguments: Vec<String>,
     config: Option<String>,
+    descriptor_limit: Option<u64>,
 }
 
 impl ProxyCommand {
@@ -74,6 +75,13 @@ impl ProxyCommand {
         self
     }
 
+    /// Starts it with this limit of open descriptors.
+    #[must_use]
+    pub fn descriptor_limit(mut self, count: u64) -> Self {
+        self.descriptor_limit = Some(count);
+        self
+    }
+
     /// Starts the proxy and waits until it is ready.
     ///
     /// # Panics
@@ -82,7 +90,15 @@ impl ProxyCommand {
     #[track_caller]
     pub fn start(self) -> ProxyProcess {
         let scratch = ScratchDirectory::new();
-        let mut command = Command::new(binary());
+        let mut command = match self.descriptor_limit {
+            None => Command::new(binary()),
+            Some(count) => {
+                // Only the process itself can set its limit before it looks at it.
+                let mut shell = Command::new("sh");
+                shell.args(["-c", &format!("ulimit -n {count} && exec \"$0\" \"$@\"")]).arg(binary());
+                shell
+            }
+        };
         command.arg("run");
         let default = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let listen = if self.listen.is_empty() { vec![default] } else { self.listen };

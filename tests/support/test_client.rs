@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use mtproxy_core::random::Random;
 
@@ -98,6 +98,11 @@ impl TestClient {
     #[must_use]
     pub fn codec(&self) -> &ClientCodec {
         &self.codec
+    }
+
+    /// The codec, for a client adopted before its opening.
+    pub fn codec_mut(&mut self) -> &mut ClientCodec {
+        &mut self.codec
     }
 
     /// The connection below.
@@ -235,6 +240,17 @@ impl TestClient {
             let is_ready = self.socket.is_ready(interest, deadline);
             assert!(is_ready, "nothing moved: sent up to {sent}, echoed up to {checked} of {end}");
         }
+    }
+
+    /// True if something comes from the proxy within `duration`, or has come: payload or an end.
+    #[must_use]
+    #[track_caller]
+    pub fn hears_within(&mut self, duration: Duration) -> bool {
+        let is_ready = self.socket.is_ready(Interest::Read, Instant::now() + duration);
+        if is_ready {
+            self.read_now();
+        }
+        !self.payload.is_empty() || self.end.is_some()
     }
 
     /// Sends FIN; reading goes on.

@@ -133,8 +133,15 @@ impl Session {
         }
     }
 
-    /// The driver has passed `len` bytes on by itself (an opaque direction).
-    pub(crate) fn count(&mut self, from: Leg, len: usize, turn: &mut Turn<'_>) {
+    /// The driver has moved `len` bytes to the other side's queue by itself (an opaque direction).
+    pub(crate) fn passed_on(&mut self, from: Leg, len: usize, turn: &mut Turn<'_>) {
+        self.count(from, len, turn);
+        if let Some(to) = self.phase.stream(from.other()) {
+            turn.add_backlog(to, len);
+        }
+    }
+
+    fn count(&mut self, from: Leg, len: usize, turn: &mut Turn<'_>) {
         match from {
             Leg::Client => self.from_client_bytes += len as u64,
             Leg::Upstream => self.from_upstream_bytes += len as u64,

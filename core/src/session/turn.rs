@@ -65,7 +65,8 @@ impl Turn<'_> {
         self.actions.push(Action::Relay { to, range });
     }
 
-    fn add_backlog(&mut self, to: StreamId, len: usize) {
+    /// So many more bytes wait for `to`.
+    pub(crate) fn add_backlog(&mut self, to: StreamId, len: usize) {
         if let Some(stream) = self.shared.streams.get_mut(to) {
             stream.backlog_bytes += len;
         }

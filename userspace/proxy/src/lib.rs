@@ -6,8 +6,16 @@
 #![forbid(unsafe_code)]
 
 pub mod cli;
+pub mod clock;
 pub mod complaint;
+pub mod control;
+pub mod datapath;
+pub mod fleet;
 pub mod links;
+pub mod privileges;
+pub mod replay;
 pub mod run;
 pub mod settings;
 pub mod state;
+pub mod telemetry;
+pub mod worker;

@@ -3,13 +3,19 @@
 //! Links carry the secret; they go to standard output when asked for, and never into a log.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::io::Write as _;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::num::NonZeroU16;
 use std::str::FromStr;
 
-use mtproxy_core::secret::{DomainName, Secret};
+use mtproxy_core::dc::{DcId, DcTable, PreferIp};
+use mtproxy_core::secret::{DomainName, Secret, SecretKind};
 use qrcode::render::unicode::Dense1x2;
 use qrcode::{EcLevel, QrCode};
+use tracing::info;
+
+use crate::settings::Settings;
+use crate::settings::values::Domain;
 
 /// The host under which clients reach the proxy: an address or a name.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,6 +88,80 @@ impl ProxyLink<'_> {
         // Nothing to escape: hex, digits, and letters that are valid in a host.
         format!("server={}&port={}&secret={}", self.server, self.port, self.secret.reveal())
     }
+}
+
+/// Prints the links of a proxy that listens on `listening` to standard output, one a line, with the name
+/// of each secret. Not into the journal of systemd, which others may read.
+pub fn announce(settings: &Settings, listening: &[SocketAddr]) {
+    if std::env::var_os("JOURNAL_STREAM").is_some() {
+        info!("links are not written to the journal; `mtproxy link` prints them");
+        return;
+    }
+    let Some(&listener) = listening.first() else { return };
+    let server = server_name(listener.ip());
+    let mut lines = String::new();
+    for (name, secret) in settings.secrets.iter().take(ANNOUNCED_MAX) {
+        let secret = &as_clients_use_it(secret, &settings.domains);
+        let link = ProxyLink { server: server.clone(), port: listener.port(), secret };
+        lines.push_str(&format!("{}  # {name}\n", link.tg()));
+    }
+    // A reader that is gone misses nothing that `mtproxy link` does not say.
+    let _ = std::io::stdout().write_all(lines.as_bytes());
+    if settings.secrets.len() > ANNOUNCED_MAX {
+        info!(
+            shown = ANNOUNCED_MAX,
+            secrets = settings.secrets.len(),
+            "more secrets than links shown; `mtproxy link` prints the others"
+        );
+    }
+}
+
+/// More would push the lines that matter at start off the screen.
+const ANNOUNCED_MAX: usize = 16;
+
+/// With a site to hide behind, a plain secret is best used inside fake TLS.
+fn as_clients_use_it(secret: &Secret, domains: &[Domain]) -> Secret {
+    match (secret.kind(), domains.first()) {
+        (SecretKind::Plain, Some(domain)) => {
+            Secret::new(*secret.key(), SecretKind::FakeTls(domain.name.clone()))
+        }
+        _ => secret.clone(),
+    }
+}
+
+/// The name for a listener's address: itself if it is one; for all addresses of the host, the public one
+/// if the host has it (behind NAT it does not).
+fn server_name(listener: IpAddr) -> ServerName {
+    if !listener.is_unspecified() {
+        return listener.into();
+    }
+    outgoing_address()
+        .filter(|address| is_public(*address))
+        .map_or_else(ServerName::unknown, |address| IpAddr::V4(address).into())
+}
+
+/// The address from which this host would reach Telegram. Asks the routing table and sends nothing.
+fn outgoing_address() -> Option<Ipv4Addr> {
+    let telegram = DcTable::builtin(PreferIp::V4).addresses(DcId(2)).first().copied()?;
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
+    socket.connect(telegram).ok()?;
+    match socket.local_addr().ok()?.ip() {
+        IpAddr::V4(address) => Some(address),
+        IpAddr::V6(_) => None,
+    }
+}
+
+/// False for the ranges that routers of the Internet do not forward (RFC 6890).
+fn is_public(address: Ipv4Addr) -> bool {
+    let [a, b, ..] = address.octets();
+    let is_carrier_grade_nat = a == 100 && (64..128).contains(&b);
+    !(address.is_private()
+        || address.is_loopback()
+        || address.is_link_local()
+        || address.is_unspecified()
+        || address.is_documentation()
+        || address.is_multicast()
+        || is_carrier_grade_nat)
 }
 
 /// Who will look at a QR code drawn in text.
@@ -160,6 +240,42 @@ mod tests {
                 bad.parse::<ServerName>().unwrap_err().contains("expected the address or host name"),
                 "{bad}"
             );
+        }
+    }
+
+    #[test]
+    fn a_plain_secret_is_shown_in_the_mode_that_hides_best() {
+        let plain: Secret = "000102030405060708090a0b0c0d0e0f".parse().unwrap();
+        let domains = ["a.example".parse().unwrap(), "b.example".parse().unwrap()];
+        assert_eq!(as_clients_use_it(&plain, &[]), plain);
+        assert_eq!(
+            as_clients_use_it(&plain, &domains).reveal(),
+            "ee000102030405060708090a0b0c0d0e0f612e6578616d706c65"
+        );
+        assert_eq!(as_clients_use_it(&secret(), &domains), secret(), "dd admits no fake TLS");
+    }
+
+    #[test]
+    fn a_listener_on_one_address_is_named_by_it() {
+        assert_eq!(server_name("192.0.2.1".parse().unwrap()).to_string(), "192.0.2.1");
+        assert_eq!(server_name("2001:db8::1".parse().unwrap()).to_string(), "2001:db8::1");
+    }
+
+    #[test]
+    fn addresses_that_no_client_could_reach_are_not_shown() {
+        for (address, public) in [
+            ("8.8.8.8", true),
+            ("10.0.0.1", false),
+            ("172.16.0.1", false),
+            ("172.32.0.1", true),
+            ("192.168.1.1", false),
+            ("100.63.0.1", true),
+            ("100.64.0.1", false),
+            ("100.128.0.1", true),
+            ("127.0.0.1", false),
+            ("169.254.1.1", false),
+        ] {
+            assert_eq!(is_public(address.parse().unwrap()), public, "{address}");
         }
     }
 

@@ -6,16 +6,16 @@ use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use mtproxy_bin::cli::{CheckArgs, Cli, Command, LinkArgs, RunArgs, SecretArgs};
+use mtproxy_bin::cli::{CheckArgs, Cli, Command, LinkArgs, SecretArgs};
 use mtproxy_bin::complaint::{Complaint, Complaints, Place};
 use mtproxy_bin::links::{self, Canvas};
-use mtproxy_bin::settings::{self, Host, Settings};
+use mtproxy_bin::settings::{self, Host};
 use mtproxy_bin::{run, state};
 use mtproxy_core::secret::SecretKind;
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
-        Command::Run(args) => serve(&args),
+        Command::Run(args) => run::serve(&args),
         Command::Secret(args) => new_secret(args).map(print),
         Command::Link(args) => describe_link(&args).map(print),
         Command::Check(args) => check(&args).map(print),
@@ -24,11 +24,6 @@ fn main() -> ExitCode {
         eprint!("{complaints}");
         ExitCode::FAILURE
     })
-}
-
-fn serve(args: &RunArgs) -> Result<ExitCode, Complaints> {
-    let settings = Settings::load(args, &Host::here())?;
-    run::serve(settings)
 }
 
 fn new_secret(args: SecretArgs) -> Result<String, Complaints> {

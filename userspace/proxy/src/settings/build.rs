@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 
-use mtproxy_core::dc::DcId;
+use mtproxy_core::config::Timeouts;
+use mtproxy_core::dc::{DcId, PreferIp};
 use mtproxy_core::secret::{Secret, SecretKind};
 use zeroize::Zeroizing;
 
 use super::draft::{Draft, DraftLimits, DraftTimeouts, SecretEntry};
 use super::values::{Datapath, DcAddress, Domain, SecretText};
-use super::{DcSettings, Host, Limits, Settings, Timeouts, default_listen, default_state_dir};
+use super::{DRAIN_DEFAULT, DcSettings, Host, Limits, Settings, default_listen, default_state_dir};
 use crate::complaint::{Complaint, Complaints, Place, Placed};
 
 /// Fills in the defaults and checks what only shows when all is known.
@@ -52,6 +53,7 @@ pub(super) fn settle(draft: Draft, host: &Host) -> Result<Settings, Complaints> 
         log_filter: draft.log_filter.unwrap_or_default(),
         log_format: draft.log_format.unwrap_or_default(),
         timeouts: timeouts(draft.timeouts),
+        drain: draft.timeouts.drain.unwrap_or(DRAIN_DEFAULT),
         limits: limits(draft.limits),
     })
 }
@@ -130,7 +132,7 @@ fn domains(
 
 fn data_centres(
     default: Option<DcId>,
-    prefer_ip: Option<mtproxy_core::dc::PreferIp>,
+    prefer_ip: Option<PreferIp>,
     addresses: Vec<DcAddress>,
     complaints: &mut Complaints,
 ) -> DcSettings {
@@ -184,7 +186,6 @@ fn timeouts(written: DraftTimeouts) -> Timeouts {
         dial: written.dial.unwrap_or(usual.dial),
         idle: written.idle.unwrap_or(usual.idle),
         linger: written.linger.unwrap_or(usual.linger),
-        drain: written.drain.unwrap_or(usual.drain),
     }
 }
 

@@ -41,7 +41,7 @@ pub(super) struct Draft {
     pub(super) limits: DraftLimits,
 }
 
-/// Times as written; see [`super::Timeouts`].
+/// Times as written; see [`mtproxy_core::config::Timeouts`].
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct DraftTimeouts {
     pub(super) first_byte: Option<Duration>,

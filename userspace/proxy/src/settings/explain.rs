@@ -32,10 +32,7 @@ fn meanings(settings: &Settings, host: &Host) -> Vec<(&'static str, String)> {
         ("dc.default", format!("send clients that name no known data centre to {}", settings.dc.default)),
         (
             "dc.prefer_ip",
-            format!(
-                "try {} first among the built-in addresses of a data centre",
-                family(settings.dc.prefer_ip)
-            ),
+            format!("try the {} addresses of a data centre or site first", family(settings.dc.prefer_ip)),
         ),
         ("dc.addresses", data_centres(settings)),
         ("datapath", datapath(settings.datapath)),
@@ -88,7 +85,7 @@ fn times_and_limits(settings: &Settings) -> Vec<(&'static str, String)> {
             "timeouts.linger_seconds",
             format!("give what is still queued at the end of a session {}", seconds(timeouts.linger)),
         ),
-        ("timeouts.drain_seconds", format!("give open sessions {} after SIGTERM", seconds(timeouts.drain))),
+        ("timeouts.drain_seconds", format!("give open sessions {} after SIGTERM", seconds(settings.drain))),
         (
             "limits.connections",
             limits.connections.map_or(

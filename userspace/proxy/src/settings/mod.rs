@@ -23,7 +23,10 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use mtproxy_core::config::{Config, Fronts, RELAY_WINDOW_BYTES_DEFAULT, Timeouts};
+use mtproxy_core::credentials::Credentials;
 use mtproxy_core::dc::{DcId, DcTable, PreferIp};
+use mtproxy_core::policy::replay::ENTRIES_DEFAULT;
 use mtproxy_core::secret::Secret;
 
 pub use build::read_secret;
@@ -65,6 +68,8 @@ pub struct Settings {
     pub log_format: LogFormat,
     /// How long each thing may take.
     pub timeouts: Timeouts,
+    /// From SIGTERM until sessions that are still open are cut.
+    pub drain: Duration,
     /// How much of each thing there may be.
     pub limits: Limits,
 }
@@ -100,35 +105,9 @@ impl Default for DcSettings {
     }
 }
 
-/// How long each thing may take.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Timeouts {
-    /// From accept to the client's first byte.
-    pub first_byte: Duration,
-    /// From accept to an authentic handshake.
-    pub handshake: Duration,
-    /// For one attempt to reach a data centre or a front.
-    pub dial: Duration,
-    /// Without a byte in either direction. A live client pings about once a minute.
-    pub idle: Duration,
-    /// To hand over what is still queued when a session ends.
-    pub linger: Duration,
-    /// From SIGTERM until sessions that are still open are cut.
-    pub drain: Duration,
-}
-
-impl Default for Timeouts {
-    fn default() -> Self {
-        Self {
-            first_byte: Duration::from_secs(10),
-            handshake: Duration::from_secs(10),
-            dial: Duration::from_secs(5),
-            idle: Duration::from_secs(300),
-            linger: Duration::from_secs(10),
-            drain: Duration::from_secs(30),
-        }
-    }
-}
+/// Default of [`Settings::drain`]: what most transfers need to finish, and less than the 90 s after which
+/// systemd kills.
+const DRAIN_DEFAULT: Duration = Duration::from_secs(30);
 
 /// How much of each thing there may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -137,14 +116,17 @@ pub struct Limits {
     pub connections: Option<usize>,
     /// Bytes that may wait for a slow side before the other is no longer read.
     pub relay_window_bytes: usize,
-    /// Authentic hellos remembered to recognise a replay. With fewer than a busy proxy sees in ten
-    /// minutes, the time for which a hello stays valid, the oldest could be replayed.
+    /// Authentic hellos remembered to recognise a replay.
     pub replay_entries: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { connections: None, relay_window_bytes: 64 * 1024, replay_entries: 128 * 1024 }
+        Self {
+            connections: None,
+            relay_window_bytes: RELAY_WINDOW_BYTES_DEFAULT,
+            replay_entries: ENTRIES_DEFAULT,
+        }
     }
 }
 
@@ -161,6 +143,18 @@ impl Settings {
         build::settle(Draft::from_command_line(args).over(file.draft), host)
     }
 
+    /// What the engines need to know of these settings, with the fronts where they now are.
+    #[must_use]
+    pub fn engine_config(&self, fronts: Fronts) -> Config {
+        Config {
+            credentials: Credentials::new(self.secrets.iter().cloned()),
+            fronts,
+            dc_table: self.dc.table(),
+            timeouts: self.timeouts,
+            relay_window_bytes: self.limits.relay_window_bytes,
+        }
+    }
+
     /// Names of the settings in `newer` that differ and take effect only at a restart.
     #[must_use]
     pub fn needing_restart(&self, newer: &Self) -> Vec<&'static str> {
@@ -173,7 +167,8 @@ impl Settings {
             ("user", self.user != newer.user),
             ("state_dir", self.state_dir != newer.state_dir),
             ("log", (&self.log_filter, self.log_format) != (&newer.log_filter, newer.log_format)),
-            ("limits", self.limits != newer.limits),
+            ("limits.connections", self.limits.connections != newer.limits.connections),
+            ("limits.replay_entries", self.limits.replay_entries != newer.limits.replay_entries),
         ];
         fixed.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()
     }

@@ -1,0 +1,61 @@
+# The menu. `make` alone lists it; each command installs what it needs from Debian, saying so.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+# Options for `make run`, for instance: make run ARGS="--listen 0.0.0.0:8443 --domain example.com"
+ARGS ?=
+# Seed for `make sim`.
+SEED ?= 1
+
+.PHONY: help
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: need-build need-test
+need-build:
+	@.ci/need cc=build-essential
+	@command -v cargo >/dev/null || { echo "no cargo here: install Rust (stable) from https://rustup.rs and come back" >&2; exit 1; }
+need-test: need-build
+	@.ci/need python3=python3 file:/usr/lib/python3/dist-packages/pip=python3-pip nginx=nginx \
+		file:/usr/lib/nginx/modules/ngx_stream_module.so=libnginx-mod-stream
+	@python3 -c 'import ensurepip' 2>/dev/null || .ci/need file:/missing=python3-venv
+
+.PHONY: run
+run: need-build ## build, and start the proxy on this host; prints the link for clients
+	cargo build --release --locked -p mtproxy-bin
+	target/release/mtproxy run $(ARGS)
+
+.PHONY: test
+test: check test-e2e sim interop bench-smoke ## everything that CI runs
+
+.PHONY: check
+check: need-build ## the quick part: format, lints, unit tests; no root, no network
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked --quiet
+	cargo test --locked -p mtproxy-core -p mtproxy-bin
+
+.PHONY: test-e2e
+test-e2e: need-build ## the proxy as a process, between real sockets
+	cargo build --locked -p mtproxy-bin
+	cargo test --locked -p mtproxy-tests
+
+.PHONY: sim
+sim: need-build ## the engine in memory, under virtual time: make sim SEED=n repeats one run
+	SIM_SEED=$(SEED) cargo test --locked -p mtproxy-tests --test sim -- --nocapture
+
+.PHONY: interop
+interop: need-test ## a real client library (Telethon) through the proxy
+
+.PHONY: bench
+bench: need-test ## CPU, latency and memory beside nginx and no proxy: table, JSON and plots
+
+.PHONY: deny
+deny: need-build ## licences, sources and duplicate versions of the dependencies
+	command -v cargo-deny >/dev/null || cargo install --locked cargo-deny
+	cargo deny --all-features check licenses bans sources
+
+.PHONY: clean
+clean: ## remove what was built
+	cargo clean

@@ -1,0 +1,62 @@
+//! Out of descriptors: new clients wait, nobody is dropped for it, and the proxy does not exit.
+
+use std::time::Duration;
+
+use mtproxy_core::secret::SecretKind;
+use mtproxy_tests::framing::PacketOptions;
+use mtproxy_tests::{DcMode, FrontManner, TestClient, mtproto};
+
+use crate::scene::{Mode, Scene, secret};
+
+const CLIENTS: usize = 24;
+/// How long one client is listened to before the next one is.
+const GLANCE: Duration = Duration::from_millis(30);
+const ROUNDS_MAX: usize = 60;
+
+/// Has [`CLIENTS`] clients come at once to a proxy that cannot serve them all. Those who are served leave,
+/// round by round, until all have been.
+#[track_caller]
+fn serves_everybody_in_turn(mut scene: Scene) {
+    let mut waiting: Vec<TestClient> = (0..CLIENTS)
+        .map(|_| {
+            let mut client = scene.client(Mode::Intermediate);
+            client.send_packet(&mtproto::req_pq_multi(4, &[1; 16]), PacketOptions::default());
+            client
+        })
+        .collect();
+    for round in 0..ROUNDS_MAX {
+        let heard = waiting.into_iter().map(|mut client| (client.hears_within(GLANCE), client));
+        let (served, unserved): (Vec<_>, Vec<_>) = heard.partition(|(hears, _)| *hears);
+        assert!(scene.proxy.is_running(), "the proxy has exited in round {round}");
+        if round == 0 {
+            let (served, unserved) = (served.len(), unserved.len());
+            assert!(served > 0 && unserved > 0, "{served} served and {unserved} waiting: no shortage");
+        }
+        for (_, mut client) in served {
+            let _ = client.receive_body();
+        }
+        waiting = unserved.into_iter().map(|(_, client)| client).collect();
+        if waiting.is_empty() {
+            scene.client(Mode::Dd).ask_for_pq();
+            return;
+        }
+    }
+    panic!("{} clients are not served after {ROUNDS_MAX} rounds", waiting.len());
+}
+
+#[test]
+fn a_limit_known_at_the_start_makes_clients_wait() {
+    serves_everybody_in_turn(Scene::with(DcMode::Packets, FrontManner::AnswersAtOnce, |command| {
+        command.secret(&secret(SecretKind::Plain)).option("--workers", "1").descriptor_limit(40)
+    }));
+}
+
+#[test]
+fn a_limit_that_comes_as_a_surprise_makes_clients_wait() {
+    let scene = Scene::with(DcMode::Packets, FrontManner::AnswersAtOnce, |command| {
+        command.secret(&secret(SecretKind::Plain)).option("--workers", "1")
+    });
+    scene.client(Mode::Ee).ask_for_pq();
+    scene.proxy.limit_descriptors(scene.proxy.cost().open_descriptors + 11);
+    serves_everybody_in_turn(scene);
+}

@@ -1,0 +1,71 @@
+//! What an operator sees from outside: the metrics and the health of a running proxy.
+
+use std::net::SocketAddr;
+
+use mtproxy_core::secret::SecretKind;
+use mtproxy_tests::socket::refusing_address;
+use mtproxy_tests::{DcMode, FrontManner, Pace, Socket};
+
+use crate::scene::{Mode, Scene, loopback_v4, secret};
+
+/// Status line and body of the answer to a GET.
+fn get(address: SocketAddr, path: &str) -> (String, String) {
+    let mut socket = Socket::connect(address);
+    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    socket.send(request.as_bytes(), Pace::WHOLE);
+    let (answer, _) = socket.read_to_end();
+    let answer = String::from_utf8(answer).expect("metrics are text");
+    let (head, body) = answer.split_once("\r\n\r\n").expect("an HTTP head ends with an empty line");
+    (head.lines().next().unwrap_or_default().to_owned(), body.to_owned())
+}
+
+/// The sum of all samples of a metric.
+fn sum(body: &str, name: &str) -> f64 {
+    let samples = body.lines().filter(|line| line.split(['{', ' ']).next() == Some(name));
+    samples.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+}
+
+#[test]
+fn metrics_are_prometheus_text_that_moves_and_health_is_ok() {
+    let metrics = refusing_address(loopback_v4());
+    let scene = Scene::with(DcMode::Packets, FrontManner::AnswersAtOnce, |command| {
+        command.secret(&secret(SecretKind::Plain)).option("--metrics", &metrics.to_string())
+    });
+    let (status, _) = get(metrics, "/healthz");
+    assert!(status.contains(" 200 "), "{status}");
+    let (status, before) = get(metrics, "/metrics");
+    assert!(status.contains(" 200 "), "{status}");
+    let names: Vec<&str> =
+        before.lines().filter_map(|l| l.strip_prefix("# TYPE ")?.split(' ').next()).collect();
+    assert!(!names.is_empty() && names.iter().all(|name| name.starts_with("mtproxy_")), "{names:?}");
+
+    let mut client = scene.client(Mode::Ee);
+    client.download(1 << 20);
+    scene.assert_fronted(b"GET / HTTP/1.1\r\n\r\n", Pace::WHOLE);
+    let (_, after) = get(metrics, "/metrics");
+    let moved: Vec<&str> = names.into_iter().filter(|name| sum(&after, name) > sum(&before, name)).collect();
+    assert!(moved.len() >= 3, "only {moved:?} moved:\n{after}");
+    let (status, _) = get(metrics, "/nothing");
+    assert!(status.contains(" 404 "), "{status}");
+}
+
+#[test]
+fn no_secret_and_no_address_of_a_client_is_in_the_metrics_or_the_log() {
+    let metrics = refusing_address(loopback_v4());
+    let scene = Scene::with(DcMode::Packets, FrontManner::AnswersAtOnce, |command| {
+        let command = command.secret(&secret(SecretKind::Plain)).option("--metrics", &metrics.to_string());
+        command.option("--log", "trace")
+    });
+    let mut client = scene.client(Mode::Ee);
+    client.ask_for_pq();
+    let client_address = client.socket().local_address().to_string();
+    scene.assert_fronted(b"GET /private HTTP/1.1\r\n\r\n", Pace::WHOLE);
+    drop(client);
+    scene.dc.wait_until("the end of the session", |s| s[0].closed);
+    let (_, metrics) = get(metrics, "/metrics");
+    let said = scene.proxy.stderr().join("\n") + &metrics;
+    let key_hex = secret(SecretKind::Plain).reveal();
+    for private in [key_hex.as_str(), &client_address, "private"] {
+        assert!(!said.contains(private), "{private} appears in:\n{said}");
+    }
+}

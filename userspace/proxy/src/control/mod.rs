@@ -1,0 +1,20 @@
+//! The slow plane: what happens a few times in the life of a process, away from the workers.
+//!
+//! One channel leads to the control thread, which sleeps on it; what concerns the whole process arrives
+//! there as a [`ControlEvent`].
+
+pub mod fronts;
+pub mod signals;
+
+use mtproxy_core::config::Fronts;
+
+/// What the control thread hears.
+#[derive(Debug)]
+pub enum ControlEvent {
+    /// SIGTERM or SIGINT: take no new clients, let the open ones finish.
+    Drain,
+    /// SIGHUP: read the configuration again.
+    Reload,
+    /// The fronts have moved, or were looked up again after a reload.
+    Fronts(Fronts),
+}

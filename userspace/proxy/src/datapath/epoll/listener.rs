@@ -1,0 +1,185 @@
+//! Listening sockets, and when not to accept.
+//!
+//! A proxy that is out of descriptors, or at its limit of clients, stops accepting and lets new ones wait
+//! in the kernel's backlog. It never exits for it, and it does not spin: accepting is tried again after
+//! [`PAUSE`].
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use mtproxy_core::time::Instant;
+use rustix::event::epoll::{self, EventData, EventFlags};
+use rustix::io::Errno;
+use rustix::net::sockopt::{
+    set_ipv6_v6only, set_socket_keepalive, set_socket_reuseaddr, set_socket_reuseport, set_tcp_nodelay,
+};
+use rustix::net::{
+    AddressFamily, SocketFlags, SocketType, acceptfrom_with, bind as bind_socket, ipproto, listen,
+    socket_with,
+};
+
+use super::NOT_A_STREAM;
+
+/// How long accepting pauses. Long enough not to burn the CPU, short enough not to be felt.
+const PAUSE: Duration = Duration::from_millis(100);
+/// Connections that may wait to be accepted; the kernel lowers it to net.core.somaxconn.
+const BACKLOG: i32 = 8192;
+
+/// A listening socket at `address`, one of several workers' (SO_REUSEPORT: the kernel spreads clients).
+///
+/// An IPv6 address accepts IPv6 only: both families can be listened to on one port, separately.
+///
+/// # Errors
+/// The port is in use by another program or not permitted, or the address is not this host's.
+pub fn bind(address: SocketAddr) -> io::Result<OwnedFd> {
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let fd = socket_with(family, SocketType::STREAM, flags, Some(ipproto::TCP))?;
+    set_socket_reuseaddr(&fd, true)?;
+    set_socket_reuseport(&fd, true)?;
+    if address.is_ipv6() {
+        set_ipv6_v6only(&fd, true)?;
+    }
+    // Accepted sockets inherit both: one call here instead of one for each client.
+    set_tcp_nodelay(&fd, true)?;
+    set_socket_keepalive(&fd, true)?;
+    bind_socket(&fd, &address)?;
+    listen(&fd, BACKLOG)?;
+    Ok(fd)
+}
+
+/// How many clients there may be, over all workers.
+#[derive(Clone, Debug)]
+pub struct ConnectionLimit {
+    open: Arc<AtomicUsize>,
+    max: usize,
+}
+
+impl ConnectionLimit {
+    /// At most `max` clients at a time.
+    #[must_use]
+    pub fn new(max: usize) -> Self {
+        Self { open: Arc::default(), max }
+    }
+
+    /// How many clients there are.
+    #[must_use]
+    pub fn open(&self) -> usize {
+        self.open.load(Ordering::Relaxed)
+    }
+
+    fn try_take(&self) -> bool {
+        let taken = self.open.fetch_add(1, Ordering::Relaxed);
+        if taken >= self.max {
+            self.open.fetch_sub(1, Ordering::Relaxed);
+        }
+        taken < self.max
+    }
+
+    fn release(&self) {
+        self.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The listening sockets of one worker.
+#[derive(Debug)]
+pub(super) struct Listeners {
+    fds: Vec<OwnedFd>,
+    limit: ConnectionLimit,
+    resume_at: Option<Instant>,
+    pauses: u64,
+}
+
+impl Listeners {
+    pub(super) fn register(epoll: &OwnedFd, fds: Vec<OwnedFd>, limit: ConnectionLimit) -> io::Result<Self> {
+        for (index, fd) in (1u64..).zip(&fds) {
+            epoll::add(epoll, fd, user_data(index), EventFlags::IN)?;
+        }
+        Ok(Self { fds, limit, resume_at: None, pauses: 0 })
+    }
+
+    /// The next client waiting at `listener`; `None` if there is none, or no place for it.
+    pub(super) fn accept(
+        &mut self,
+        epoll: &OwnedFd,
+        listener: usize,
+        now: Instant,
+    ) -> Option<(OwnedFd, IpAddr)> {
+        loop {
+            let fd = self.fds.get(listener)?;
+            if self.resume_at.is_some() {
+                return None;
+            }
+            if !self.limit.try_take() {
+                self.pause(epoll, now);
+                return None;
+            }
+            match acceptfrom_with(fd, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
+                Ok((client, address)) => {
+                    let peer = address.and_then(|any| SocketAddr::try_from(any).ok());
+                    return Some((client, peer.map_or(IpAddr::from([0, 0, 0, 0]), |peer| peer.ip())));
+                }
+                Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
+                    self.limit.release();
+                    self.pause(epoll, now);
+                    return None;
+                }
+                Err(Errno::AGAIN) => {
+                    self.limit.release();
+                    return None;
+                }
+                // The client was gone before it was accepted, or the network failed it (accept(2)).
+                Err(_) => self.limit.release(),
+            }
+        }
+    }
+
+    /// A connection is closed.
+    pub(super) fn release(&self, was_client: bool) {
+        if was_client {
+            self.limit.release();
+        }
+    }
+
+    pub(super) fn resume_at(&self) -> Option<Instant> {
+        self.resume_at
+    }
+
+    pub(super) fn pauses(&self) -> u64 {
+        self.pauses
+    }
+
+    pub(super) fn resume_if_due(&mut self, epoll: &OwnedFd, now: Instant) {
+        if self.resume_at.is_some_and(|at| at <= now) {
+            self.resume_at = None;
+            self.set_interest(epoll, EventFlags::IN);
+        }
+    }
+
+    /// Closing takes them out of epoll, too.
+    pub(super) fn close(&mut self) {
+        self.fds.clear();
+        self.resume_at = None;
+    }
+
+    fn pause(&mut self, epoll: &OwnedFd, now: Instant) {
+        self.pauses += 1;
+        self.resume_at = Some(now.plus(PAUSE));
+        self.set_interest(epoll, EventFlags::empty());
+    }
+
+    fn set_interest(&self, epoll: &OwnedFd, interest: EventFlags) {
+        for (index, fd) in (1u64..).zip(&self.fds) {
+            // Cannot fail for a descriptor that was added; if it did, the pause would merely be shorter.
+            let _ = epoll::modify(epoll, fd, user_data(index), interest);
+        }
+    }
+}
+
+fn user_data(index: u64) -> EventData {
+    EventData::new_u64(index << 32 | NOT_A_STREAM)
+}

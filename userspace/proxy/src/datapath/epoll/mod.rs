@@ -1,0 +1,417 @@
+//! The epoll datapath: the engine over the kernel's TCP, on any Linux host.
+//!
+//! ```text
+//!   listener ─► accept ─► Engine::accept ┐
+//!   socket ──► recv ───► Engine::handle ─┴─► Actions ─► send / connect / shutdown / close
+//!                 ▲                             │
+//!                 └── credit > 0 ◄── Resume ────┘ what the kernel does not take waits in OutputQueue
+//! ```
+//! Sockets are registered once, edge-triggered, for both directions; readiness is remembered per socket,
+//! so that a message costs epoll_wait, recv and send and nothing else. A socket is read while it is
+//! readable *and* the engine gives credit; a socket that would never stop is interrupted after
+//! [`READS_PER_TURN`] so that others get their turn.
+//!
+//! Nothing here knows MTProto. Buffers and queues are bounded by the engine's credit.
+
+mod buffers;
+mod dial;
+mod listener;
+mod pipe;
+mod socket;
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use mtproxy_core::action::{Action, Actions};
+use mtproxy_core::engine::{Direction, Engine, Input};
+use mtproxy_core::event::Event;
+use mtproxy_core::stream::StreamId;
+use mtproxy_core::time::{Instant, Now};
+use rustix::event::epoll::{self, EventData, EventFlags};
+use rustix::fs::Timespec;
+use rustix::io::Errno;
+
+use buffers::BufferPool;
+use listener::Listeners;
+pub use listener::{ConnectionLimit, bind};
+use pipe::PipePool;
+use socket::{Received, Socket};
+
+/// Size of the one buffer that is read into: what the engine's default window admits at once.
+const READ_BUFFER_BYTES: usize = 64 * 1024;
+/// Reads of one socket before the others get their turn.
+const READS_PER_TURN: usize = 8;
+/// Events taken per call of epoll_wait.
+const EVENTS_PER_TURN: usize = 256;
+/// Low half of the user data of what is not a stream: no stream has this slot.
+const NOT_A_STREAM: u64 = 0xffff_ffff;
+/// User data of the eventfd that wakes a sleeping worker; listener `i` has `(i + 1) << 32 | NOT_A_STREAM`.
+const WAKE: u64 = NOT_A_STREAM;
+
+/// One worker's sockets.
+pub struct Epoll {
+    epoll: OwnedFd,
+    wake: OwnedFd,
+    listeners: Listeners,
+    /// By slot of the stream.
+    sockets: Vec<Option<Socket>>,
+    /// Sockets to read again without a new event.
+    ready: VecDeque<StreamId>,
+    events: Vec<epoll::Event>,
+    read_buffer: Box<[u8]>,
+    spare: BufferPool,
+    pipes: PipePool,
+    actions: Actions,
+    /// What carrying out the actions at hand has led to, to be told to the engine after them.
+    outcomes: VecDeque<Outcome>,
+    reports: Vec<Event>,
+}
+
+/// Something that happened while actions were carried out.
+enum Outcome {
+    Sent(StreamId, usize),
+    DialFailed(StreamId, Errno),
+    Broken(StreamId),
+}
+
+impl Epoll {
+    /// A datapath that accepts from `listeners` and is woken by writing to the eventfd `wake`.
+    ///
+    /// # Errors
+    /// When the kernel has no epoll instance for us.
+    pub fn new(listeners: Vec<OwnedFd>, limit: ConnectionLimit, wake: OwnedFd) -> io::Result<Self> {
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        epoll::add(&epoll, &wake, EventData::new_u64(WAKE), EventFlags::IN)?;
+        let listeners = Listeners::register(&epoll, listeners, limit)?;
+        Ok(Self {
+            epoll,
+            wake,
+            listeners,
+            sockets: Vec::new(),
+            ready: VecDeque::new(),
+            events: Vec::with_capacity(EVENTS_PER_TURN),
+            read_buffer: vec![0; READ_BUFFER_BYTES].into_boxed_slice(),
+            spare: BufferPool::default(),
+            pipes: PipePool::default(),
+            actions: Actions::new(),
+            outcomes: VecDeque::new(),
+            reports: Vec::new(),
+        })
+    }
+
+    /// Sleeps until something happens, at most for `timeout`.
+    ///
+    /// # Errors
+    /// Only for a broken epoll instance; interruptions are absorbed.
+    pub fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        let timeout = if self.ready.is_empty() { timeout } else { Some(Duration::ZERO) };
+        // Rounded up: waking before the deadline would find nothing to do and spin.
+        let timeout = timeout.map(|timeout| Timespec {
+            tv_sec: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: i64::from(timeout.subsec_nanos().next_multiple_of(1_000_000)),
+        });
+        let timeout = timeout.map(normalized);
+        self.events.clear();
+        match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut self.events), timeout.as_ref()) {
+            Ok(_) | Err(Errno::INTR) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Handles everything that has happened.
+    pub fn receive(&mut self, now: Now, engine: &mut Engine) {
+        for index in 0..self.events.len() {
+            let (data, flags) = (self.events[index].data.u64(), self.events[index].flags);
+            if data == WAKE {
+                let mut counter = [0; 8];
+                let _ = rustix::io::read(&self.wake, &mut counter);
+            } else if data & NOT_A_STREAM == NOT_A_STREAM {
+                self.accept_all((data >> 32) as usize - 1, now, engine);
+            } else {
+                self.notice(StreamId::from_u64(data), flags, now, engine);
+            }
+        }
+        for _ in 0..self.ready.len() {
+            if let Some(stream) = self.ready.pop_front() {
+                if let Some(socket) = self.socket(stream) {
+                    socket.is_queued_to_read = false;
+                }
+                self.read(stream, now, engine);
+            }
+        }
+        self.listeners.resume_if_due(&self.epoll, now.instant);
+    }
+
+    /// Lets the engine handle its deadlines.
+    pub fn time_out(&mut self, now: Now, engine: &mut Engine) {
+        engine.time_out(now, &mut self.actions);
+        self.settle(now, engine, &mut []);
+    }
+
+    /// When accepting, which was paused, is to be tried again.
+    #[must_use]
+    pub fn next_timeout(&self) -> Option<Instant> {
+        self.listeners.resume_at()
+    }
+
+    /// Closes the listening sockets. Open connections stay.
+    pub fn stop_accepting(&mut self) {
+        self.listeners.close();
+    }
+
+    /// Ends every session at once.
+    pub fn stop(&mut self, now: Now, engine: &mut Engine) {
+        engine.stop(now, &mut self.actions);
+        self.settle(now, engine, &mut []);
+    }
+
+    /// What the engine has reported since the last call.
+    pub fn drain_reports(&mut self) -> std::vec::Drain<'_, Event> {
+        self.reports.drain(..)
+    }
+
+    /// How often accepting was paused for want of descriptors or places.
+    #[must_use]
+    pub fn accept_pauses(&self) -> u64 {
+        self.listeners.pauses()
+    }
+
+    fn accept_all(&mut self, listener: usize, now: Now, engine: &mut Engine) {
+        while let Some((fd, peer)) = self.listeners.accept(&self.epoll, listener, now.instant) {
+            self.adopt(fd, peer, now, engine);
+        }
+    }
+
+    fn adopt(&mut self, fd: OwnedFd, peer: IpAddr, now: Now, engine: &mut Engine) {
+        let stream = engine.accept(now, peer, &mut self.actions);
+        let socket = Socket::accepted(stream, fd);
+        let registered = socket.register(&self.epoll);
+        self.insert(stream, socket);
+        if registered.is_err() {
+            // Out of epoll watches (fs.epoll.max_user_watches): this client cannot be served.
+            self.outcomes.push_back(Outcome::Broken(stream));
+        }
+        self.settle(now, engine, &mut []);
+    }
+
+    fn notice(&mut self, stream: StreamId, flags: EventFlags, now: Now, engine: &mut Engine) {
+        let Some(socket) = self.socket(stream) else { return };
+        if socket.is_dialing() {
+            match socket.dial_result(flags) {
+                None => return,
+                Some(Err(error)) => self.outcomes.push_back(Outcome::DialFailed(stream, error)),
+                Some(Ok(())) => {
+                    engine.handle(now, Input::Connected(stream), &mut self.actions);
+                }
+            }
+            self.settle(now, engine, &mut []);
+        }
+        let Some(socket) = self.socket(stream) else { return };
+        socket.notice(flags);
+        if socket.can_flush() {
+            self.flush(stream);
+            self.settle(now, engine, &mut []);
+        }
+        self.read(stream, now, engine);
+    }
+
+    /// Reads while there is something to read and somebody to take it.
+    fn read(&mut self, stream: StreamId, now: Now, engine: &mut Engine) {
+        let mut buffer = std::mem::take(&mut self.read_buffer);
+        for _ in 0..READS_PER_TURN {
+            let credit = engine.credit(stream).min(buffer.len());
+            let Some(socket) = self.socket(stream) else { break };
+            if credit == 0 || !socket.is_readable() {
+                break;
+            }
+            let received = match engine.direction(stream) {
+                Direction::Opaque { to } if socket.is_bulk() => self.splice(stream, to),
+                _ => None,
+            };
+            let received = received.unwrap_or_else(|| self.receive_into(stream, &mut buffer[..credit]));
+            match received {
+                Received::Bytes(len) => {
+                    let bytes = &mut buffer[..len];
+                    engine.handle(now, Input::Bytes(stream, bytes), &mut self.actions);
+                    self.settle(now, engine, &mut buffer);
+                }
+                Received::Piped { to, len } => {
+                    engine.handle(now, Input::PassedOn(stream, len), &mut self.actions);
+                    self.flush(to);
+                    self.settle(now, engine, &mut []);
+                }
+                Received::Eof => {
+                    engine.handle(now, Input::Eof(stream), &mut self.actions);
+                    self.settle(now, engine, &mut []);
+                }
+                Received::Nothing => {}
+                Received::Broken => {
+                    self.outcomes.push_back(Outcome::Broken(stream));
+                    self.settle(now, engine, &mut []);
+                }
+            }
+        }
+        self.read_buffer = buffer;
+        if engine.credit(stream) > 0 {
+            self.read_later(stream);
+        }
+    }
+
+    fn receive_into(&mut self, stream: StreamId, buffer: &mut [u8]) -> Received {
+        find(&mut self.sockets, stream).map_or(Received::Nothing, |socket| socket.receive(buffer))
+    }
+
+    /// Moves a bulk transfer's bytes into the pipe of the socket they go to. `None`: read them instead.
+    fn splice(&mut self, from: StreamId, to: StreamId) -> Option<Received> {
+        let mut pipe = find(&mut self.sockets, to)?.take_pipe(&mut self.pipes)?;
+        let received = find(&mut self.sockets, from)?.splice_into(&mut pipe, to);
+        find(&mut self.sockets, to)?.put_pipe(pipe, &mut self.pipes);
+        received
+    }
+
+    /// Queues a stream for reading, if there is something to read.
+    fn read_later(&mut self, stream: StreamId) {
+        if let Some(socket) = self.socket(stream)
+            && socket.is_readable()
+            && !std::mem::replace(&mut socket.is_queued_to_read, true)
+        {
+            self.ready.push_back(stream);
+        }
+    }
+
+    /// Carries out the actions at hand, tells the engine what that led to, and so on until all is quiet.
+    /// `input` is what `Relay` actions point into.
+    fn settle(&mut self, now: Now, engine: &mut Engine, input: &mut [u8]) {
+        loop {
+            let mut actions = std::mem::take(&mut self.actions);
+            self.carry_out(&actions, input);
+            actions.clear();
+            self.actions = actions;
+            let Some(outcome) = self.outcomes.pop_front() else {
+                if self.actions.as_slice().is_empty() {
+                    return;
+                }
+                continue;
+            };
+            match outcome {
+                Outcome::Sent(stream, len) => engine.sent(now, stream, len, &mut self.actions),
+                Outcome::DialFailed(stream, error) => {
+                    let input = Input::DialFailed(stream, dial::classify(error));
+                    engine.handle(now, input, &mut self.actions);
+                }
+                Outcome::Broken(stream) => {
+                    self.remove(stream);
+                    engine.handle(now, Input::Reset(stream), &mut self.actions);
+                }
+            }
+        }
+    }
+
+    fn carry_out(&mut self, actions: &Actions, input: &[u8]) {
+        let mut list = actions.as_slice();
+        while let Some(action) = list.first() {
+            let run = match action {
+                Action::Write { to, .. } | Action::Relay { to, .. } => {
+                    list.iter().take_while(|next| is_output_to(next, *to)).count()
+                }
+                _ => 1,
+            };
+            let (outputs, rest) = list.split_at(run);
+            list = rest;
+            match action {
+                Action::Write { to, .. } | Action::Relay { to, .. } => {
+                    self.send(*to, outputs, actions.bytes(), input);
+                }
+                Action::Dial { stream, address } => self.dial(*stream, *address),
+                Action::Shutdown(stream) => {
+                    if let Some(socket) = self.socket(*stream) {
+                        socket.shut_down();
+                    }
+                }
+                Action::Close(stream) => self.remove(*stream),
+                Action::Abort(stream) => {
+                    if let Some(socket) = self.socket(*stream) {
+                        socket.prepare_reset();
+                    }
+                    self.remove(*stream);
+                }
+                Action::Resume(stream) => self.read_later(*stream),
+                Action::Report(event) => self.reports.push(*event),
+            }
+        }
+    }
+
+    fn send(&mut self, to: StreamId, outputs: &[Action], bytes: &[u8], input: &[u8]) {
+        let Some(socket) = find(&mut self.sockets, to) else { return };
+        match socket.send(outputs, bytes, input, &mut self.spare) {
+            Ok(0) => {}
+            Ok(sent) => self.outcomes.push_back(Outcome::Sent(to, sent)),
+            Err(_) => self.outcomes.push_back(Outcome::Broken(to)),
+        }
+    }
+
+    fn flush(&mut self, stream: StreamId) {
+        let Some(socket) = find(&mut self.sockets, stream) else { return };
+        match socket.flush(&mut self.spare, &mut self.pipes) {
+            Ok(0) => {}
+            Ok(sent) => self.outcomes.push_back(Outcome::Sent(stream, sent)),
+            Err(_) => self.outcomes.push_back(Outcome::Broken(stream)),
+        }
+    }
+
+    fn dial(&mut self, stream: StreamId, address: std::net::SocketAddr) {
+        if self.socket(stream).is_none() {
+            self.insert(stream, Socket::dialing(stream));
+        }
+        match dial::connect(address) {
+            Ok(fd) => {
+                let Some(socket) = find(&mut self.sockets, stream) else { return };
+                if let Err(error) = socket.dial_over(fd, &self.epoll) {
+                    self.outcomes.push_back(Outcome::DialFailed(stream, error));
+                }
+            }
+            Err(error) => self.outcomes.push_back(Outcome::DialFailed(stream, error)),
+        }
+    }
+
+    fn insert(&mut self, stream: StreamId, socket: Socket) {
+        let slot = stream.slot();
+        if slot >= self.sockets.len() {
+            self.sockets.resize_with(slot + 1, || None);
+        }
+        self.sockets[slot] = Some(socket);
+    }
+
+    fn remove(&mut self, stream: StreamId) {
+        if find(&mut self.sockets, stream).is_some()
+            && let Some(socket) = self.sockets[stream.slot()].take()
+        {
+            self.listeners.release(socket.is_client());
+            self.spare.give_back(socket.into_queue());
+        }
+    }
+
+    fn socket(&mut self, stream: StreamId) -> Option<&mut Socket> {
+        find(&mut self.sockets, stream)
+    }
+}
+
+/// The socket of `stream`, unless it is gone or its slot is another's by now.
+fn find(sockets: &mut [Option<Socket>], stream: StreamId) -> Option<&mut Socket> {
+    sockets.get_mut(stream.slot())?.as_mut().filter(|socket| socket.stream() == stream)
+}
+
+fn is_output_to(action: &Action, stream: StreamId) -> bool {
+    matches!(action, Action::Write { to, .. } | Action::Relay { to, .. } if *to == stream)
+}
+
+/// Rounding up may have made a whole second of the nanoseconds.
+fn normalized(timeout: Timespec) -> Timespec {
+    if timeout.tv_nsec < 1_000_000_000 {
+        return timeout;
+    }
+    Timespec { tv_sec: timeout.tv_sec.saturating_add(1), tv_nsec: 0 }
+}

@@ -1,0 +1,348 @@
+//! One connection: its descriptor, what epoll last said about it, and what waits to be sent.
+
+use std::io::IoSlice;
+use std::ops::Range;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use mtproxy_core::action::Action;
+use mtproxy_core::stream::StreamId;
+use rustix::event::epoll::{self, EventData, EventFlags};
+use rustix::io::Errno;
+use rustix::net::sockopt::{set_socket_linger, socket_error};
+use rustix::net::{RecvFlags, SendFlags, Shutdown};
+
+use super::READ_BUFFER_BYTES;
+use super::buffers::{BufferPool, OutputQueue};
+use super::pipe::{BULK_BYTES_MIN, Pipe, PipePool};
+
+/// Slices of one gathered write. A full read buffer of fake TLS is ten small records and four large ones,
+/// two slices each.
+const SLICES_MAX: usize = 32;
+
+/// A connection.
+#[derive(Debug)]
+pub(super) struct Socket {
+    stream: StreamId,
+    /// `None` between a failed dial and the next.
+    fd: Option<OwnedFd>,
+    /// Spliced bytes, which leave before those in `queue`. Only a bulk transfer has one.
+    pipe: Option<Box<Pipe>>,
+    queue: OutputQueue,
+    is_client: bool,
+    /// The last read filled the whole buffer, or the last splice was worth it.
+    is_bulk: bool,
+    state: State,
+    /// epoll has reported input that no read has exhausted yet.
+    readable: bool,
+    /// No write has met a full socket buffer since epoll last reported room.
+    writable: bool,
+    /// FIN or an error has been reported: reads go on until one says so, even behind a short one.
+    hung_up: bool,
+    /// The datapath is going to read this socket without a new event.
+    pub(super) is_queued_to_read: bool,
+    fin: Fin,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum State {
+    Dialing,
+    Open,
+}
+
+/// Our own FIN.
+#[derive(Debug, PartialEq, Eq)]
+enum Fin {
+    NotYet,
+    BehindQueue,
+    Sent,
+}
+
+/// What a read brought.
+pub(super) enum Received {
+    Bytes(usize),
+    /// Moved into the pipe of the socket they go to.
+    Piped {
+        to: StreamId,
+        len: usize,
+    },
+    Eof,
+    Nothing,
+    Broken,
+}
+
+impl Socket {
+    pub(super) fn accepted(stream: StreamId, fd: OwnedFd) -> Self {
+        Self { fd: Some(fd), is_client: true, state: State::Open, ..Self::dialing(stream) }
+    }
+
+    pub(super) fn dialing(stream: StreamId) -> Self {
+        Self {
+            stream,
+            fd: None,
+            pipe: None,
+            queue: OutputQueue::default(),
+            is_client: false,
+            is_bulk: false,
+            state: State::Dialing,
+            readable: false,
+            writable: false,
+            hung_up: false,
+            is_queued_to_read: false,
+            fin: Fin::NotYet,
+        }
+    }
+
+    pub(super) fn stream(&self) -> StreamId {
+        self.stream
+    }
+
+    pub(super) fn is_client(&self) -> bool {
+        self.is_client
+    }
+
+    pub(super) fn is_dialing(&self) -> bool {
+        self.state == State::Dialing
+    }
+
+    pub(super) fn is_readable(&self) -> bool {
+        self.readable
+    }
+
+    pub(super) fn can_flush(&self) -> bool {
+        self.writable && (self.has_pending() || self.fin == Fin::BehindQueue)
+    }
+
+    pub(super) fn is_bulk(&self) -> bool {
+        self.is_bulk
+    }
+
+    fn has_pending(&self) -> bool {
+        self.pipe.is_some() || !self.queue.is_empty()
+    }
+
+    pub(super) fn into_queue(self) -> OutputQueue {
+        self.queue
+    }
+
+    /// Registers with epoll once and for all.
+    pub(super) fn register(&self, epoll: &OwnedFd) -> Result<(), Errno> {
+        let Some(fd) = &self.fd else { return Err(Errno::BADF) };
+        let interest = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
+        epoll::add(epoll, fd, EventData::new_u64(self.stream.to_u64()), interest)
+    }
+
+    /// Dials over `fd`, giving up an earlier attempt.
+    pub(super) fn dial_over(&mut self, fd: OwnedFd, epoll: &OwnedFd) -> Result<(), Errno> {
+        self.fd = Some(fd);
+        self.state = State::Dialing;
+        self.register(epoll)
+    }
+
+    /// The end of the dial that `flags` may be about; `None` if it is still on its way.
+    pub(super) fn dial_result(&mut self, flags: EventFlags) -> Option<Result<(), Errno>> {
+        if flags.intersects(EventFlags::ERR | EventFlags::HUP) {
+            let error =
+                self.fd.as_ref().map_or(Err(Errno::BADF), |fd| socket_error(fd).and_then(|result| result));
+            // HUP without an error: the peer was gone again before we looked.
+            return Some(Err(error.err().unwrap_or(Errno::CONNRESET)));
+        }
+        if !flags.contains(EventFlags::OUT) {
+            return None;
+        }
+        self.state = State::Open;
+        self.writable = true;
+        Some(Ok(()))
+    }
+
+    pub(super) fn notice(&mut self, flags: EventFlags) {
+        let end = EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR;
+        self.readable |= flags.intersects(EventFlags::IN | end);
+        self.writable |= flags.contains(EventFlags::OUT);
+        self.hung_up |= flags.intersects(end);
+    }
+
+    pub(super) fn receive(&mut self, buffer: &mut [u8]) -> Received {
+        let Some(fd) = &self.fd else { return Received::Broken };
+        let room = buffer.len();
+        match rustix::net::recv(fd, buffer, RecvFlags::empty()) {
+            Ok((_, 0)) => {
+                self.readable = false;
+                Received::Eof
+            }
+            Ok((_, len)) => {
+                // A short read has emptied the socket (epoll(7)); what comes later is a new event.
+                self.readable = len == room || self.hung_up;
+                self.is_bulk = len == READ_BUFFER_BYTES;
+                Received::Bytes(len)
+            }
+            Err(Errno::INTR) => Received::Nothing,
+            Err(Errno::AGAIN) => {
+                self.readable = false;
+                Received::Nothing
+            }
+            Err(_) => Received::Broken,
+        }
+    }
+
+    /// The pipe through which this socket is reached; `None` if bytes are queued, which come first.
+    pub(super) fn take_pipe(&mut self, pipes: &mut PipePool) -> Option<Pipe> {
+        if !self.queue.is_empty() || self.state != State::Open {
+            return None;
+        }
+        self.pipe.take().map(|pipe| *pipe).or_else(|| pipes.take())
+    }
+
+    pub(super) fn put_pipe(&mut self, pipe: Pipe, pipes: &mut PipePool) {
+        if pipe.is_empty() {
+            pipes.give_back(pipe);
+        } else {
+            self.pipe = Some(Box::new(pipe));
+        }
+    }
+
+    /// Moves what this socket has received into `pipe`, which leads to `to`. `None`: read it instead.
+    pub(super) fn splice_into(&mut self, pipe: &mut Pipe, to: StreamId) -> Option<Received> {
+        match pipe.fill(self.fd.as_ref()?) {
+            Ok(0) => {
+                self.readable = false;
+                Some(Received::Eof)
+            }
+            Ok(len) => {
+                self.is_bulk = len >= BULK_BYTES_MIN;
+                Some(Received::Piped { to, len })
+            }
+            Err(Errno::INTR) => Some(Received::Nothing),
+            Err(_) => {
+                // Nothing there, no room in the pipe, or not a socket that can be spliced: reading tells.
+                self.is_bulk = false;
+                None
+            }
+        }
+    }
+
+    /// Sends `outputs`, all to this socket; queues what the kernel does not take. Answers how many bytes
+    /// it took.
+    pub(super) fn send(
+        &mut self,
+        outputs: &[Action],
+        bytes: &[u8],
+        input: &[u8],
+        spare: &mut BufferPool,
+    ) -> Result<usize, Errno> {
+        let mut sent_total = 0;
+        for chunk in outputs.chunks(SLICES_MAX) {
+            let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+            for (slice, output) in slices.iter_mut().zip(chunk) {
+                *slice = IoSlice::new(slice_of(output, bytes, input));
+            }
+            let slices = &mut slices[..chunk.len()];
+            let mut left = &mut *slices;
+            if self.writable && !self.has_pending() {
+                let sent = self.write(left)?;
+                sent_total += sent;
+                IoSlice::advance_slices(&mut left, sent);
+            }
+            for slice in left {
+                self.queue.append(slice, spare);
+            }
+        }
+        Ok(sent_total)
+    }
+
+    /// Sends what is queued. Answers how many bytes the kernel took.
+    pub(super) fn flush(&mut self, spare: &mut BufferPool, pipes: &mut PipePool) -> Result<usize, Errno> {
+        let mut sent_total = self.drain_pipe(pipes)?;
+        if self.pipe.is_some() {
+            return Ok(sent_total);
+        }
+        while self.writable && !self.queue.is_empty() {
+            let queue = std::mem::take(&mut self.queue);
+            let result = self.write(&[IoSlice::new(queue.pending())]);
+            self.queue = queue;
+            let sent = result?;
+            self.queue.advance(sent, spare);
+            sent_total += sent;
+        }
+        self.send_fin_if_due();
+        Ok(sent_total)
+    }
+
+    fn drain_pipe(&mut self, pipes: &mut PipePool) -> Result<usize, Errno> {
+        let mut sent_total = 0;
+        while self.writable
+            && let (Some(pipe), Some(fd)) = (&mut self.pipe, &self.fd)
+        {
+            match pipe.drain(fd) {
+                Ok(sent) => sent_total += sent,
+                Err(Errno::AGAIN) => self.writable = false,
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error),
+            }
+            if pipe.is_empty()
+                && let Some(pipe) = self.pipe.take()
+            {
+                pipes.give_back(*pipe);
+            }
+        }
+        Ok(sent_total)
+    }
+
+    /// FIN behind what is queued.
+    pub(super) fn shut_down(&mut self) {
+        if self.fin == Fin::NotYet {
+            self.fin = Fin::BehindQueue;
+        }
+        self.send_fin_if_due();
+    }
+
+    /// Makes closing this socket send RST.
+    pub(super) fn prepare_reset(&self) {
+        if let Some(fd) = &self.fd {
+            // Fails only for a socket that is already gone.
+            let _ = set_socket_linger(fd, Some(Duration::ZERO));
+        }
+    }
+
+    fn send_fin_if_due(&mut self) {
+        if self.fin == Fin::BehindQueue
+            && !self.has_pending()
+            && self.state == State::Open
+            && let Some(fd) = &self.fd
+        {
+            // Fails only if the peer has reset the connection, which a read will find.
+            let _ = rustix::net::shutdown(fd, Shutdown::Write);
+            self.fin = Fin::Sent;
+        }
+    }
+
+    /// Writes once, remembers a full socket buffer.
+    fn write(&mut self, slices: &[IoSlice<'_>]) -> Result<usize, Errno> {
+        let Some(fd) = &self.fd else { return Ok(0) };
+        let result = match slices {
+            [one] => rustix::net::send(fd, one, SendFlags::NOSIGNAL),
+            many => rustix::io::writev(fd, many),
+        };
+        match result {
+            Ok(sent) => {
+                self.writable = sent == slices.iter().map(|slice| slice.len()).sum::<usize>();
+                Ok(sent)
+            }
+            Err(Errno::AGAIN) => {
+                self.writable = false;
+                Ok(0)
+            }
+            Err(Errno::INTR) => Ok(0),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+fn slice_of<'a>(output: &Action, bytes: &'a [u8], input: &'a [u8]) -> &'a [u8] {
+    let of = |whole: &'a [u8], range: &Range<usize>| &whole[range.clone()];
+    match output {
+        Action::Write { range, .. } => of(bytes, range),
+        Action::Relay { range, .. } => of(input, range),
+        _ => &[],
+    }
+}
