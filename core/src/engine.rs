@@ -20,6 +20,7 @@ use crate::credentials::RecentSecrets;
 use crate::deadline::{Deadline, Deadlines};
 use crate::error::DropReason;
 use crate::event::{DialError, SessionNumber, What};
+use crate::fake_tls::KeyShares;
 use crate::keyed_hash::KeyedHash;
 use crate::policy::address_memory::AddressMemory;
 use crate::policy::replay::HelloAdmission;
@@ -92,6 +93,7 @@ impl Engine {
             deadlines: Deadlines::new(&config.timeouts),
             config,
             random,
+            key_shares: KeyShares::default(),
             admission,
             recent_secrets,
             address_memory: AddressMemory::default(),

@@ -9,11 +9,11 @@
 //! Its random is `HMAC-SHA256(key, client random ‖ all three records with a zeroed random)`; that is how
 //! the client knows that it talks to a proxy which has the secret.
 
-use curve25519_dalek::MontgomeryPoint;
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
 
 use super::client_hello::ClientHello;
+use super::key_share::KeyShares;
 use super::record::{CHANGE_CIPHER_SPEC, application_data_header};
 use crate::random::Random;
 
@@ -30,6 +30,7 @@ pub(crate) fn append_server_flight(
     cipher_suite: [u8; 2],
     mut hmac: Hmac<Sha256>,
     body_len: u16,
+    key_shares: &mut KeyShares,
     random: &mut Random,
 ) {
     let start = out.len();
@@ -41,8 +42,8 @@ pub(crate) fn append_server_flight(
     out.extend_from_slice(&cipher_suite);
     out.extend_from_slice(&[0x00, 0x00, 0x2e]);
     out.extend_from_slice(&[0x00, 0x33, 0x00, 0x24, 0x00, 0x1d, 0x00, 0x20]);
-    // A real public key: a random number would be off the curve half the time, and that can be seen.
-    out.extend_from_slice(MontgomeryPoint::mul_base_clamped(random.bytes()).as_bytes());
+    // A point of the curve: a random number would be off it half the time, and that can be seen.
+    out.extend_from_slice(&key_shares.next(random));
     out.extend_from_slice(&[0x00, 0x2b, 0x00, 0x02, 0x03, 0x04]);
     out.extend_from_slice(&CHANGE_CIPHER_SPEC);
 

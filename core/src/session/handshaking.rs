@@ -126,8 +126,8 @@ impl Handshaking {
         turn.remember_secret(self.source, secret);
         let flight_len = config.fronts.get(front).map_or(0, |front| front.flight_len);
         let hmac = config.credentials.hmac(secret).expect("the secret was found in these credentials");
-        turn.greet_with(self.client, |out, random| {
-            append_server_flight(out, &hello, suite, hmac, flight_len, random);
+        turn.greet_with(self.client, |out, key_shares, random| {
+            append_server_flight(out, &hello, suite, hmac, flight_len, key_shares, random);
         });
         turn.report(What::Greeted { secret });
         Phase::Greeted(Greeted::begin(self.client, secret))

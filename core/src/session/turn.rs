@@ -10,6 +10,7 @@ use crate::credentials::{RecentSecrets, SecretId};
 use crate::deadline::{Deadline, Deadlines};
 use crate::error::PeerMisbehaved;
 use crate::event::{Event, SessionNumber, What};
+use crate::fake_tls::KeyShares;
 use crate::policy::address_memory::AddressMemory;
 use crate::policy::replay::HelloAdmission;
 use crate::random::Random;
@@ -21,6 +22,7 @@ use crate::time::Now;
 pub(crate) struct Shared {
     pub(crate) config: Arc<Config>,
     pub(crate) random: Random,
+    pub(crate) key_shares: KeyShares,
     pub(crate) admission: Box<dyn HelloAdmission + Send>,
     pub(crate) recent_secrets: RecentSecrets,
     pub(crate) address_memory: AddressMemory,
@@ -52,10 +54,14 @@ impl Turn<'_> {
         self.add_backlog(to, len);
     }
 
-    /// Queues what `compose` appends with the help of randomness.
-    pub(crate) fn greet_with(&mut self, to: StreamId, compose: impl FnOnce(&mut Vec<u8>, &mut Random)) {
-        let random = &mut self.shared.random;
-        let len = self.actions.write_with(to, |out| compose(out, random));
+    /// Queues what `compose` appends with the help of key shares and randomness.
+    pub(crate) fn greet_with(
+        &mut self,
+        to: StreamId,
+        compose: impl FnOnce(&mut Vec<u8>, &mut KeyShares, &mut Random),
+    ) {
+        let Shared { key_shares, random, .. } = &mut *self.shared;
+        let len = self.actions.write_with(to, |out| compose(out, key_shares, random));
         self.add_backlog(to, len);
     }
 

@@ -146,7 +146,8 @@ mod tests {
     #[test]
     fn every_option_of_the_contract_is_read() {
         let args = run("--config f.toml --listen 0.0.0.0:443 --listen [::]:443 --secret aa --secret bb \
-             --domain a.example --domain b.example=127.0.0.1:8443 --dc 2=127.0.0.1:1 --dc -4=1.2.3.4:443 --dc 2=127.0.0.1:2 \
+             --domain a.example --domain b.example=127.0.0.1:8443 --dc 2=127.0.0.1:1 \
+             --dc -4=1.2.3.4:443 --dc 2=127.0.0.1:2 \
              --datapath epoll --interface eth0 --workers 3 --metrics 127.0.0.1:9090 --user nobody \
              --log debug --log-format json")
         .unwrap();

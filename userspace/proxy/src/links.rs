@@ -47,7 +47,8 @@ impl FromStr for ServerName {
         match text.parse::<DomainName>() {
             Ok(name) => Ok(Self(name.to_string())),
             Err(_) => Err(format!(
-                "found {text:?}; expected the address or host name under which clients reach the proxy, without scheme or port"
+                "found {text:?}; expected the address or host name under which clients reach the \
+                proxy, without scheme or port"
             )),
         }
     }

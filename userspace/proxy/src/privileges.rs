@@ -15,11 +15,15 @@ use crate::complaint::Complaint;
 /// If there is no such user, or this process may not become it.
 pub fn become_user(name: &str) -> Result<(), Complaint> {
     let user = User::from_name(name).map_err(|error| {
-        Complaint::about_host(format!("found no way to look up user {name:?} ({error}); expected an entry in /etc/passwd or another source of users"))
+        Complaint::about_host(format!(
+            "found no way to look up user {name:?} ({error}); expected \
+            an entry in /etc/passwd or another source of users"
+        ))
     })?;
     let Some(user) = user else {
         return Err(Complaint::about_host(format!(
-            "found no user {name:?} on this host; expected one that exists; create it with `useradd --system {name}`, or name another with --user"
+            "found no user {name:?} on this host; expected one that exists; create it with \
+            `useradd --system {name}`, or name another with --user"
         )));
     };
     if user.uid == Uid::effective() {
@@ -27,7 +31,8 @@ pub fn become_user(name: &str) -> Result<(), Complaint> {
     }
     let refused = |error: nix::Error| {
         Complaint::about_host(format!(
-            "found no right to become user {name:?} ({error}); expected to be started as root; start as root, or leave --user out"
+            "found no right to become user {name:?} ({error}); expected to be started as root; \
+            start as root, or leave --user out"
         ))
     };
     setgroups(&[user.gid]).map_err(refused)?;

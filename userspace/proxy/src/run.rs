@@ -93,14 +93,16 @@ struct Control<'a> {
 impl Control<'_> {
     /// Does what the events say until all workers have ended.
     fn obey(mut self, events: &Receiver<ControlEvent>, worker_ends: &Receiver<WorkerEnd>) -> ExitCode {
+        const SIGNALS_END_LAST: &str = "the signal thread lives as long as the process";
+        const EVERY_END_IS_TOLD: &str = "a worker that runs still has its end to tell";
         while self.running > 0 {
             select! {
-                recv(events) -> event => match event.expect("the signal thread lives as long as the process") {
+                recv(events) -> event => match event.expect(SIGNALS_END_LAST) {
                     ControlEvent::Drain => self.drain(),
                     ControlEvent::Reload => self.reload(),
                     ControlEvent::Fronts(fronts) => self.reconfigure(fronts),
                 },
-                recv(worker_ends) -> end => self.worker_ended(end.expect("every running worker still has its end to tell")),
+                recv(worker_ends) -> end => self.worker_ended(end.expect(EVERY_END_IS_TOLD)),
             }
         }
         info!("stopped");
@@ -201,7 +203,8 @@ fn most_connections(settings: &Settings, descriptors: u64) -> usize {
             wanted,
             fitting,
             descriptors,
-            "limits.connections is more than the limit of open files allows; raise LimitNOFILE, or clients will wait"
+            "limits.connections is more than the limit of open files allows; raise LimitNOFILE, \
+            or clients will wait"
         );
     }
     wanted
@@ -209,9 +212,17 @@ fn most_connections(settings: &Settings, descriptors: u64) -> usize {
 
 fn port_refused(address: SocketAddr, error: &io::Error) -> Complaint {
     let what_to_do = match error.kind() {
-        io::ErrorKind::AddrInUse => format!("another program has it: `ss -ltnp 'sport = :{}'` shows which; stop it, or choose another port with --listen", address.port()),
-        io::ErrorKind::PermissionDenied => "ports below 1024 need root or the capability CAP_NET_BIND_SERVICE, which docs/mtproxy.service gives; or choose a port above 1023 with --listen".to_owned(),
-        io::ErrorKind::AddrNotAvailable => "the address is not one of this host's, which `ip address` lists; give one of them with --listen".to_owned(),
+        io::ErrorKind::AddrInUse => format!(
+            "another program has it: `ss -ltnp 'sport = :{}'` \
+            shows which; stop it, or choose another port with --listen",
+            address.port()
+        ),
+        io::ErrorKind::PermissionDenied => "ports below 1024 need root or the capability \
+            CAP_NET_BIND_SERVICE, which docs/mtproxy.service gives; or choose a port above 1023 with --listen"
+            .to_owned(),
+        io::ErrorKind::AddrNotAvailable => "the address is not one of this host's, which `ip \
+            address` lists; give one of them with --listen"
+            .to_owned(),
         _ => "give another address with --listen".to_owned(),
     };
     Complaint::about_host(format!(
@@ -221,6 +232,7 @@ fn port_refused(address: SocketAddr, error: &io::Error) -> Complaint {
 
 fn out_of_threads(error: &io::Error) -> Complaint {
     Complaint::about_host(format!(
-        "found no thread or descriptor to be had ({error}); expected a few for each worker; raise the limits of this service, or ask for fewer --workers"
+        "found no thread or descriptor to be had ({error}); expected a few for each worker; raise \
+        the limits of this service, or ask for fewer --workers"
     ))
 }

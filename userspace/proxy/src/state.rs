@@ -40,8 +40,8 @@ pub fn kept_secret(state_dir: &Path) -> Result<KeptSecret, Complaint> {
     let secret = new_secret(SecretKind::Plain)?;
     let kept = keep(state_dir, &path, &secret).map_err(|error| {
         Complaint::about_host(format!(
-            "found no way to keep a generated secret in {} ({error}); expected a directory that this user can \
-             write; set state_dir in the configuration file, or give --secret",
+            "found no way to keep a generated secret in {} ({error}); expected a directory that this user \
+             can write; set state_dir in the configuration file, or give --secret",
             state_dir.display()
         ))
     })?;
@@ -68,7 +68,10 @@ pub fn new_secret(kind: SecretKind) -> Result<Secret, Complaint> {
 pub fn seed() -> Result<[u8; 32], Complaint> {
     let mut seed = [0; 32];
     getrandom::fill(&mut seed).map_err(|error| {
-        Complaint::about_host(format!("found no randomness ({error}); expected the system call getrandom to work; look for a filter that forbids it"))
+        Complaint::about_host(format!(
+            "found no randomness ({error}); expected the system call \
+            getrandom to work; look for a filter that forbids it"
+        ))
     })?;
     Ok(seed)
 }
@@ -81,7 +84,8 @@ fn read(path: &Path) -> Result<Option<Secret>, Complaint> {
     };
     content.parse().map(Some).map_err(|error: SecretError| {
         Complaint::about_host(format!(
-            "{}: {error}; put the secret back, or remove the file for a new one, which needs new links for all users",
+            "{}: {error}; put the secret back, or remove the file for a new one, which needs new \
+            links for all users",
             path.display()
         ))
     })

@@ -123,7 +123,8 @@ fn a_file_with_mistakes_fails_the_check_with_line_and_nearest_key() {
     assert_eq!(
         message,
         format!(
-            "error: {file}:3: found the unknown key \"timeouts.idle_second\"; did you mean \"idle_seconds\"?\n"
+            "error: {file}:3: found the unknown key \"timeouts.idle_second\"; did you mean \
+            \"idle_seconds\"?\n"
         )
     );
     let missing = stderr_of_failure(&mtproxy(&["check", "--config", "/nonexistent.toml"]), 1);

@@ -186,8 +186,11 @@ impl Known {
         }
         for address in own {
             if self.reported.insert((domain.name.clone(), Some(address))) {
-                error!(front = %domain.name, %address, "found a front that is this proxy itself, so strangers would \
-                    be sent round in circles; expected the real site; give its own address with --domain {}=ADDR:PORT", domain.name);
+                error!(
+                    front = %domain.name, %address,
+                    "found a front that is this proxy itself, so strangers would be sent round in circles; \
+                    expected the real site; give its own address with --domain {}=ADDR:PORT", domain.name
+                );
             }
         }
         let mut usable = self.plan.prefer_ip.order(&others);
@@ -202,8 +205,11 @@ impl Known {
             } else {
                 "its last addresses stay in use"
             };
-            warn!(front = %name, %error, "found no address for the front; {consequence}; check the name and this \
-                host's DNS, or give the address with --domain {name}=ADDR:PORT");
+            warn!(
+                front = %name, %error,
+                "found no address for the front; {consequence}; check the name and this host's DNS, \
+                or give the address with --domain {name}=ADDR:PORT"
+            );
         }
     }
 }

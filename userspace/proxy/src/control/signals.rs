@@ -30,7 +30,10 @@ const EXIT_CODE_AT_ONCE: i32 = 1;
 /// If the system has no pipe or thread left.
 pub fn listen(events: Sender<ControlEvent>) -> Result<(), Complaint> {
     start(events).map_err(|error| {
-        Complaint::about_host(format!("found no way to receive signals ({error}); expected a free thread and two file descriptors; raise the limits of this service"))
+        Complaint::about_host(format!(
+            "found no way to receive signals ({error}); expected a free \
+            thread and two file descriptors; raise the limits of this service"
+        ))
     })
 }
 

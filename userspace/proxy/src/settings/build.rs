@@ -87,12 +87,14 @@ fn secrets(entries: Vec<SecretEntry>, complaints: &mut Complaints) -> Vec<(Strin
         let Some(secret) = complaints.note(secret) else { continue };
         if let Some((twin, _)) = secrets.iter().find(|(_, known)| *known == secret) {
             let message = format!(
-                "secret {number}: found the same secret as {twin:?}; expected each one once; remove one of the two"
+                "secret {number}: found the same secret as {twin:?}; expected each one once; \
+                remove one of the two"
             );
             complaints.push(Complaint::at(place.clone(), message));
         } else if secrets.iter().any(|(known, _)| *known == name) {
             let message = format!(
-                "secret {number}: found the name {name:?} for the second time; expected a name of its own; rename one of the two"
+                "secret {number}: found the name {name:?} for the second time; expected a name of \
+                its own; rename one of the two"
             );
             complaints.push(Complaint::at(name_place, message));
         } else {
@@ -148,7 +150,8 @@ fn data_centres(
     };
     if dc.table().addresses(dc.default).is_empty() {
         let message = format!(
-            "found the default data centre {}, which has no address; expected one of the built-in ones or one with an address under [dc.addresses]",
+            "found the default data centre {}, which has no address; expected one of the built-in \
+            ones or one with an address under [dc.addresses]",
             dc.default
         );
         complaints.push(Complaint::about_host(message));

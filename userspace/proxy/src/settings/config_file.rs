@@ -31,7 +31,8 @@ const FILE_BYTES_MAX: u64 = 4 << 20;
 pub(super) fn read(path: &Path) -> Result<ConfigFile, Complaints> {
     let unreadable = |found: String| {
         Complaint::about_host(format!(
-            "the configuration file {}: {found}; expected a readable TOML file; check the path and its permissions",
+            "the configuration file {}: {found}; expected a readable TOML file; check the path \
+            and its permissions",
             path.display()
         ))
     };

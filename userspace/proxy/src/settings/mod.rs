@@ -280,7 +280,8 @@ mod tests {
         let domains = from_file(&secret).unwrap().domains;
         assert_eq!(domains, ["a.example".parse().unwrap()]);
         let with_address = format!(
-            "{secret}[[domains]]\nname = \"b.example\"\n[[domains]]\nname = \"a.example\"\naddress = \"127.0.0.1:8443\"\n"
+            "{secret}[[domains]]\nname = \"b.example\"\n\
+            [[domains]]\nname = \"a.example\"\naddress = \"127.0.0.1:8443\"\n"
         );
         let domains = from_file(&with_address).unwrap().domains;
         assert_eq!(domains, ["b.example".parse().unwrap(), "a.example=127.0.0.1:8443".parse().unwrap()]);

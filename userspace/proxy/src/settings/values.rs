@@ -64,7 +64,8 @@ pub struct Domain {
     pub name: DomainName,
     /// Where the site really is; `None` to resolve the name, port 443.
     pub address: Option<SocketAddr>,
-    /// Size in bytes of the encrypted part of the site's first flight; `None` for a size of this deployment's own.
+    /// Size in bytes of the encrypted part of the site's first flight; `None` for a size of this
+    /// deployment's own.
     pub flight_bytes: Option<u16>,
 }
 
@@ -109,7 +110,10 @@ impl FromStr for DcAddress {
 /// What was found, what was expected.
 pub fn dc_id(text: &str) -> Result<DcId, String> {
     text.parse().map(DcId).map_err(|_| {
-        format!("found {text:?} for a data centre; expected its number: 1 to 5, 203, negative for media, 10001 and up for test")
+        format!(
+            "found {text:?} for a data centre; expected its number: 1 to 5, 203, negative for \
+            media, 10001 and up for test"
+        )
     })
 }
 
@@ -204,7 +208,8 @@ impl FromStr for LogFilter {
                 let hint =
                     nearest(level, &LEVELS).map_or(String::new(), |word| format!("; did you mean {word:?}?"));
                 return Err(format!(
-                    "found {level:?} as a level; expected one of {}, such as info or info,mtproxy_core=debug{hint}",
+                    "found {level:?} as a level; expected one of {}, such as info or \
+                    info,mtproxy_core=debug{hint}",
                     LEVELS.join(", ")
                 ));
             }

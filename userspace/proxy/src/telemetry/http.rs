@@ -29,8 +29,8 @@ const ACCEPT_BREAK: Duration = Duration::from_secs(1);
 pub fn bind(address: SocketAddr) -> Result<TcpListener, Complaint> {
     TcpListener::bind(address).map_err(|error| {
         Complaint::about_host(format!(
-            "found no way to serve metrics on {address} ({error}); expected a free port on an address of this host; \
-             choose another with --metrics, or see who has it with `ss -ltnp`"
+            "found no way to serve metrics on {address} ({error}); expected a free port on an \
+             address of this host; choose another with --metrics, or see who has it with `ss -ltnp`"
         ))
     })
 }
@@ -126,7 +126,13 @@ impl Response {
     fn bytes(&self) -> Vec<u8> {
         let Self { status, content_type, extra, body } = self;
         let len = body.len();
-        format!("HTTP/1.1 {status}\r\ncontent-type: {content_type}\r\ncontent-length: {len}\r\n{extra}connection: close\r\n\r\n{body}").into_bytes()
+        format!(
+            "HTTP/1.1 {status}\r\n\
+            content-type: {content_type}\r\n\
+            content-length: {len}\r\n\
+            {extra}connection: close\r\n\r\n{body}"
+        )
+        .into_bytes()
     }
 }
 
