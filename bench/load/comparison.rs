@@ -125,7 +125,8 @@ fn evaluate_route(tally: &Tally, nginx: &[Option<f64>]) -> Option<RouteResult> {
     let rounds = &tally.rounds;
     let all_cpu_us =
         |r: &Round| (r.relay_cpu_us.unwrap_or_default() + r.clients_cpu_us + r.data_centre_cpu_us) / r.units;
-    let to_nginx = rounds.iter().zip(nginx).filter_map(|(r, nginx)| Some(relay_cpu_us_per_unit(r)? / (*nginx)?));
+    let to_nginx =
+        rounds.iter().zip(nginx).filter_map(|(r, nginx)| Some(relay_cpu_us_per_unit(r)? / (*nginx)?));
     Some(RouteResult {
         route: tally.route,
         units_per_second: Spread::of(rounds.iter().map(|r| r.units / r.seconds))?,

@@ -34,7 +34,7 @@ impl Progress {
                 bar.set_position(self.done);
                 bar.set_message(what);
             }
-            None if self.done % STEPS_PER_LINE == 0 => {
+            None if self.done.is_multiple_of(STEPS_PER_LINE) => {
                 let seconds = self.started.elapsed().as_secs();
                 eprintln!("{seconds:>4} s  step {} of {}: {what}", self.done + 1, self.total);
             }

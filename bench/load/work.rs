@@ -105,11 +105,6 @@ impl Route {
             Self::Ee => "mtproxy ee",
         }
     }
-
-    /// True if it leads through our proxy.
-    pub(crate) fn is_mtproxy(self) -> bool {
-        matches!(self, Self::Plain | Self::Dd | Self::Ee)
-    }
 }
 
 /// Where the clients of one route connect, and who they are.

@@ -180,8 +180,7 @@ impl<'a> Crowd<'a> {
     }
 
     fn dial(&self, index: usize) -> Result<Client> {
-        let client =
-            Client::dial(self.target.address(self.work), self.target.client(self.work), self.work)?;
+        let client = Client::dial(self.target.address(self.work), self.target.client(self.work), self.work)?;
         epoll::add(&self.epoll, client.socket(), EventData::new_u64(index as u64), client.interest())
             .context("watching a connection")?;
         Ok(client)
@@ -194,7 +193,8 @@ fn noise(route: Route) -> Vec<u8> {
     if route != Route::Ee {
         return noise;
     }
-    let mut wire = Vec::with_capacity(NOISE_LEN + NOISE_LEN.div_ceil(CLIENT_BODY_LEN_MAX) * RECORD_HEADER_LEN);
+    let mut wire =
+        Vec::with_capacity(NOISE_LEN + NOISE_LEN.div_ceil(CLIENT_BODY_LEN_MAX) * RECORD_HEADER_LEN);
     write_records(&noise, CLIENT_BODY_LEN_MAX, &mut wire);
     wire
 }

@@ -107,12 +107,21 @@ fn draw_bars(
         if let Some((low, high)) = bar.range {
             chart.draw_series([PathElement::new([(left + 0.5, low), (left + 0.5, high)], BLACK)])?;
         }
-        let number = if bar.value < 100.0 { format!("{:.1}", bar.value) } else { format!("{:.0}", bar.value) };
+        let number =
+            if bar.value < 100.0 { format!("{:.1}", bar.value) } else { format!("{:.0}", bar.value) };
         let at = |x: f64, y: f64| chart.backend_coord(&(x, y));
         let (x, y) = at(left + 0.2, bar.range.map_or(bar.value, |(_, high)| high));
-        panel.draw_text(&number, &("sans-serif", 11).into_font().color(&BLACK), relative(panel, (x, y - 14)))?;
+        panel.draw_text(
+            &number,
+            &("sans-serif", 11).into_font().color(&BLACK),
+            relative(panel, (x, y - 14)),
+        )?;
         let (x, y) = at(left + 0.1, 0.0);
-        panel.draw_text(&bar.label, &("sans-serif", 11).into_font().color(&BLACK), relative(panel, (x, y + 6)))?;
+        panel.draw_text(
+            &bar.label,
+            &("sans-serif", 11).into_font().color(&BLACK),
+            relative(panel, (x, y + 6)),
+        )?;
     }
     Ok(())
 }
