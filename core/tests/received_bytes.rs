@@ -19,7 +19,7 @@ fn bytes_are_counted_when_they_come_not_when_their_session_ends() {
     scene.client_says(&[1; 1000]);
     scene.upstream_says(&[2; 300]);
     assert_eq!(received(&scene.world), (from_client + 1000, 300));
-    scene.world.pass_on(scene.upstream(), 50);
+    scene.world.pass_on(scene.upstream(), &[3; 50]);
     assert_eq!(received(&scene.world), (from_client + 1000, 350));
     scene.world.stop();
     assert_eq!(received(&scene.world), (from_client + 1000, 350));
