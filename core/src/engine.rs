@@ -207,7 +207,8 @@ impl Engine {
                 let backlog = self.shared.streams.backlog_bytes(legs.to(stream.leg.other()));
                 self.shared.config.relay_window_bytes.saturating_sub(backlog)
             }
-            Phase::Dialing(_) | Phase::Closing(_) => 0,
+            Phase::Closing(closing) => closing.credit(),
+            Phase::Dialing(_) => 0,
         }
     }
 
