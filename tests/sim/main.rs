@@ -17,6 +17,7 @@ mod sabotage;
 mod schedule;
 mod simulation;
 mod tally;
+mod verdicts;
 mod violation;
 mod witness;
 mod world;

@@ -253,6 +253,12 @@ impl TestClient {
         !self.payload.is_empty() || self.end.is_some()
     }
 
+    /// True as long as no end has been read.
+    #[must_use]
+    pub fn has_not_ended(&self) -> bool {
+        self.end.is_none()
+    }
+
     /// Sends FIN; reading goes on.
     pub fn half_close(&mut self) {
         self.socket.half_close();

@@ -129,7 +129,7 @@ impl Epoll {
                 let mut counter = [0; 8];
                 let _ = rustix::io::read(&self.wake, &mut counter);
             } else if data & NOT_A_STREAM == NOT_A_STREAM {
-                self.accept_all((data >> 32) as usize - 1, now, engine);
+                self.accept((data >> 32) as usize - 1, now, engine);
             } else {
                 self.notice(StreamId::from_u64(data), flags, now, engine);
             }
@@ -179,8 +179,10 @@ impl Epoll {
         self.listeners.pauses()
     }
 
-    fn accept_all(&mut self, listener: usize, now: Now, engine: &mut Engine) {
-        while let Some((fd, peer)) = self.listeners.accept(&self.epoll, listener, now.instant) {
+    /// Accepts one client. Listeners are level-triggered: whoever else waits is reported in the next turn,
+    /// which a busy worker takes anyway, and a quiet one is spared the call that finds nobody.
+    fn accept(&mut self, listener: usize, now: Now, engine: &mut Engine) {
+        if let Some((fd, peer)) = self.listeners.accept(&self.epoll, listener, now.instant) {
             self.adopt(fd, peer, now, engine);
         }
     }

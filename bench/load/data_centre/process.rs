@@ -1,0 +1,56 @@
+//! The data centre as a child process.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+
+use anyhow::{Context, Result, ensure};
+
+use super::{Ports, Service};
+
+/// A running data centre. It ends by itself when its standard input does, so it outlives nobody.
+#[derive(Debug)]
+pub(crate) struct DataCentre {
+    child: Child,
+    ports: Ports,
+}
+
+impl DataCentre {
+    /// Starts one, from this very program.
+    pub(crate) fn start() -> Result<Self> {
+        let program = std::env::current_exe().context("finding this program")?;
+        let mut child = Command::new(program)
+            .arg("data-centre")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("starting the data centre")?;
+        let mut line = String::new();
+        let output = child.stdout.take().context("its output is piped")?;
+        BufReader::new(output).read_line(&mut line).context("reading the data centre's ports")?;
+        let mut ports = [0; Service::COUNT];
+        let words: Vec<&str> = line.split_whitespace().collect();
+        ensure!(words.len() == ports.len(), "the data centre said {line:?} instead of its ports");
+        for (port, word) in ports.iter_mut().zip(words) {
+            *port = word.parse().with_context(|| format!("reading the data centre's port {word}"))?;
+        }
+        Ok(Self { child, ports: Ports::new(ports) })
+    }
+
+    /// Where it listens.
+    pub(crate) fn ports(&self) -> Ports {
+        self.ports
+    }
+
+    /// Its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+}
+
+impl Drop for DataCentre {
+    fn drop(&mut self) {
+        drop(self.child.stdin.take());
+        // Nothing is left to be done about a child that cannot be waited for.
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,110 @@
+//! `mtproxy-load`: what the proxy costs, from outside, beside nginx and beside no relay at all.
+//!
+//! ```text
+//!   this process          relay, one of                  process of its own
+//!   clients  ───────────────────────────────────────────▶ data centre   direct
+//!            ─────────▶   nginx (stream module)  ────────▶              nginx stream
+//!            ─────────▶   mtproxy                ────────▶              mtproxy plain, dd, ee
+//! ```
+//! Read first: `work.rs` (what is measured), `comparison.rs` (how), docs/benchmarks.md (what it means).
+
+#![forbid(unsafe_code)]
+
+mod accounts;
+mod clients;
+mod comparison;
+mod data_centre;
+mod idle;
+mod machine;
+mod nginx;
+mod plan;
+mod progress;
+mod report;
+mod results;
+mod stage;
+mod work;
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, ensure};
+use clap::{Parser, Subcommand};
+use rustix::process::{Resource, getrlimit, setrlimit};
+
+use crate::machine::Machine;
+use crate::plan::Plan;
+use crate::progress::Progress;
+use crate::results::Results;
+use crate::stage::Stage;
+
+/// Measures the proxy beside nginx and beside no relay. The proxy is the one built beside this program,
+/// or the one that the environment variable MTPROXY_BIN names.
+#[derive(Debug, Parser)]
+struct CommandLine {
+    #[command(subcommand)]
+    part: Option<Part>,
+    /// A run of half a minute that shows that everything works; its numbers mean little
+    #[arg(long)]
+    quick: bool,
+    /// Threads of the proxy and worker processes of nginx [default: one a core]
+    #[arg(long, value_name = "N")]
+    workers: Option<usize>,
+    /// Where to put latest.json, latest.md, cpu.svg and latency.svg
+    #[arg(long, value_name = "DIRECTORY", default_value = "bench/results")]
+    results: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+enum Part {
+    /// The data centre, until standard input ends
+    #[command(hide = true)]
+    DataCentre,
+}
+
+fn main() -> Result<()> {
+    let options = CommandLine::parse();
+    raise_descriptor_limit()?;
+    match options.part {
+        Some(Part::DataCentre) => data_centre::serve(),
+        None => run(&options),
+    }
+}
+
+fn run(options: &CommandLine) -> Result<()> {
+    let machine = Machine::this();
+    let workers = options.workers.unwrap_or(machine.cores);
+    let plan = if options.quick { Plan::quick(workers) } else { Plan::full(workers) };
+    let mut progress = Progress::new(comparison::steps(&plan) + idle::steps());
+    let works = {
+        let stage = Stage::set(workers)?;
+        comparison::compare(&stage, &plan, &mut progress)?
+    };
+    let idle = idle::measure_idle(&plan, &mut progress)?;
+    progress.finish();
+    let results = Results { machine, plan, works, idle };
+    report::publish(&results, &options.results)?;
+    check_plausible(&results)
+}
+
+/// Every number is there and above nothing. Whether it is good is for readers to say: a test of timings
+/// on a shared machine fails when somebody else compiles.
+fn check_plausible(results: &Results) -> Result<()> {
+    for work in &results.works {
+        for route in &work.routes {
+            let rates = route.rounds.iter().map(|round| round.units);
+            let name = format!("{}, {}", work.work.title(), route.route.title());
+            ensure!(rates.into_iter().all(|units| units > 0.0), "{name}: nothing was done");
+            ensure!(route.latency_us.is_some() != work.work.is_bulk(), "{name}: no latency");
+            let cpu = route.relay_cpu_us_per_unit.is_none_or(|cpu| cpu.min > 0.0);
+            ensure!(cpu, "{name}: the relay used no CPU");
+        }
+    }
+    ensure!(results.idle.iter().all(|idle| idle.pss_bytes_before > 0), "a relay without memory");
+    Ok(())
+}
+
+/// Thousands of idle clients, on both sides of this program.
+fn raise_descriptor_limit() -> Result<()> {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    setrlimit(Resource::Nofile, limit).context("raising the limit of open files")
+}

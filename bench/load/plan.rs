@@ -1,0 +1,60 @@
+//! How long and how often is measured.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+/// The extent of a run.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct Plan {
+    /// Turns that each route has at each work. The routes take turns one after the other, so that
+    /// whatever else the machine does falls on all of them.
+    pub(crate) rounds: usize,
+    /// Length of one turn.
+    #[serde(serialize_with = "as_seconds")]
+    pub(crate) window: Duration,
+    /// Work before the turn that does not count: ciphers, caches and socket buffers settle.
+    #[serde(serialize_with = "as_seconds")]
+    pub(crate) warm_up: Duration,
+    /// A turn of bulk lasts until this many bytes have moved.
+    pub(crate) bulk_bytes_min: u64,
+    /// Clients that do nothing, for memory and wake-ups.
+    pub(crate) idle_clients: usize,
+    /// How long they do nothing.
+    #[serde(serialize_with = "as_seconds")]
+    pub(crate) idle_window: Duration,
+    /// Threads of the proxy, worker processes of nginx.
+    pub(crate) workers: usize,
+}
+
+impl Plan {
+    /// For numbers: about five minutes.
+    pub(crate) fn full(workers: usize) -> Self {
+        Self {
+            rounds: 5,
+            window: Duration::from_millis(1500),
+            warm_up: Duration::from_millis(250),
+            bulk_bytes_min: 256 << 20,
+            idle_clients: 5000,
+            idle_window: Duration::from_secs(8),
+            workers,
+        }
+    }
+
+    /// To see that everything still runs: half a minute.
+    pub(crate) fn quick(workers: usize) -> Self {
+        Self {
+            rounds: 2,
+            window: Duration::from_millis(350),
+            warm_up: Duration::from_millis(100),
+            bulk_bytes_min: 16 << 20,
+            idle_clients: 500,
+            idle_window: Duration::from_secs(2),
+            workers,
+        }
+    }
+}
+
+fn as_seconds<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(duration.as_secs_f64())
+}
