@@ -103,15 +103,17 @@ pub(crate) enum Ending {
 }
 
 impl Manners {
-    pub(crate) fn draw(dice: &mut Dice) -> Self {
+    /// Through a narrow relay window there is less to say: each input carries no more than that.
+    pub(crate) fn draw(dice: &mut Dice, window: usize) -> Self {
         let is_bytewise = dice.percent(10);
         let (payload_len_max, chunk_len_max) = if is_bytewise {
             (3000, 3)
-        } else if dice.percent(5) {
-            (1_500_000, 60_000)
+        } else if dice.percent(8) {
+            (1_500_000, 64_000)
         } else {
-            (60_000, dice.size(20_000))
+            (60_000, dice.size(20_000).max(50))
         };
+        let payload_len_max = payload_len_max.min(window * 300);
         let pause_max = if dice.percent(10) { 4000 } else { 40 };
         let takes_after = if dice.percent(15) { 800 } else { 10 };
         Self {
@@ -139,8 +141,9 @@ impl Character {
         has_fronts: bool,
         connects_at: Duration,
         replay_cache_is_small: bool,
+        window: usize,
     ) -> Self {
-        let mut manners = Manners::draw(dice);
+        let mut manners = Manners::draw(dice, window);
         if dice.percent(8) {
             let each = Duration::from_millis(dice.size(1000) as u64);
             manners.drip = (dice.size(600), each);

@@ -32,8 +32,9 @@ struct Socket {
     is_stopped: bool,
     is_polled: bool,
     attempts: u32,
-    /// Longest piece that one read gives.
+    /// Longest piece that one read gives, once it has read `bytewise` bytes one by one.
     reads_at_once: usize,
+    bytewise: usize,
     splices: bool,
 }
 
@@ -175,7 +176,9 @@ impl Driver {
             socket.is_stopped = true;
             return Ok(false);
         }
-        let piece_len = world.dice.between(1, socket.reads_at_once);
+        let reads_at_once = if socket.bytewise > 0 { 1 } else { socket.reads_at_once };
+        let piece_len = world.dice.between(1, reads_at_once);
+        socket.bytewise = socket.bytewise.saturating_sub(1);
         let len = pipe.available().min(credit).min(piece_len);
         let splices = socket.splices;
         let mut bytes = pipe.take(len);
@@ -379,7 +382,8 @@ impl Driver {
 
 impl Socket {
     fn draw_habits(&mut self, dice: &mut Dice) {
-        self.reads_at_once = if dice.percent(10) { 1 } else { dice.size(64 * 1024) };
+        self.bytewise = if dice.percent(15) { dice.size(3000) } else { 0 };
+        self.reads_at_once = dice.size(64 * 1024).max(100);
         self.splices = dice.percent(30);
     }
 }

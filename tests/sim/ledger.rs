@@ -57,6 +57,8 @@ impl Track {
 pub(crate) struct Account {
     /// Every byte that the client has put on its wire.
     pub(crate) client_wire: Vec<u8>,
+    /// How many of them were its opening.
+    pub(crate) opening_len: usize,
     /// Bytes that the upstream has put on its wire.
     pub(crate) upstream_wire_len: usize,
     pub(crate) to_upstream: Track,

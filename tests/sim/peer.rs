@@ -72,13 +72,13 @@ impl Peer {
         Self::new(index, character.manners, role)
     }
 
-    pub(crate) fn data_centre(client: usize, expected: (Transport, DcId), dice: &mut Dice) -> Self {
+    pub(crate) fn data_centre(client: usize, expected: (Transport, DcId), manners: Manners) -> Self {
         let role = Role::DataCentre { expected, received: Vec::new(), link: None };
-        Self::new(client, Manners::draw(dice), role)
+        Self::new(client, manners, role)
     }
 
-    pub(crate) fn front(client: usize, dice: &mut Dice) -> Self {
-        Self::new(client, Manners::draw(dice), Role::Front)
+    pub(crate) fn front(client: usize, manners: Manners) -> Self {
+        Self::new(client, manners, Role::Front)
     }
 
     fn new(client: usize, manners: Manners, role: Role) -> Self {
@@ -149,7 +149,10 @@ impl Peer {
             Role::Stranger { opening } => self.outbox.extend(std::mem::take(opening)),
             Role::DataCentre { .. } | Role::Front => {}
         }
-        account.to_upstream.mark(self.outbox.len());
+        if self.is_client() {
+            account.opening_len = self.outbox.len();
+            account.to_upstream.mark(self.outbox.len());
+        }
     }
 
     fn compose_payload(&mut self, account: &mut Account, dice: &mut Dice) {

@@ -14,7 +14,7 @@ use mtproxy_core::secret::{Secret, SecretKind};
 use mtproxy_core::stream::{Leg, StreamId};
 use mtproxy_core::time::Instant;
 
-use crate::character::{Character, Ending, Kind};
+use crate::character::{Character, Ending, Kind, Manners};
 use crate::dice::Dice;
 use crate::driver::Driver;
 use crate::ledger::Account;
@@ -181,7 +181,7 @@ impl Simulation {
         Ok(())
     }
 
-    /// The wire of some client whose hello was answered, as far as it has come.
+    /// The hello of some client that was answered, or its whole wire as far as it has come.
     fn record(&mut self) -> Vec<u8> {
         let greeted =
             self.world.witness.sessions.iter().enumerate().filter(|(_, session)| session.is_greeted);
@@ -189,7 +189,10 @@ impl Simulation {
         if greeted.is_empty() {
             return Vec::new();
         }
-        self.accounts[*self.world.dice.pick(&greeted)].client_wire.clone()
+        let account = &self.accounts[*self.world.dice.pick(&greeted)];
+        let is_whole = self.world.dice.percent(30);
+        let len = if is_whole { account.client_wire.len() } else { account.opening_len };
+        account.client_wire[..len].to_vec()
     }
 
     /// A connection for `peer`, who soon begins to speak.
@@ -352,12 +355,12 @@ impl Simulation {
             return self.driver.dial_failed(stream, why, &mut self.world);
         }
         let client = self.world.witness.streams[&stream].session;
-        let dice = &mut self.world.dice;
+        let manners = Manners::draw(&mut self.world.dice, self.world.witness.window());
         let peer = match (&self.clients[client].1.kind, self.world.witness.sessions[client].is_fronted()) {
             (Kind::Member(member), false) => {
-                Peer::data_centre(client, (member.options.transport, member.options.dc), dice)
+                Peer::data_centre(client, (member.options.transport, member.options.dc), manners)
             }
-            _ => Peer::front(client, dice),
+            _ => Peer::front(client, manners),
         };
         self.peers.push(peer);
         let connection = self.join(self.peers.len() - 1);

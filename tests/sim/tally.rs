@@ -66,7 +66,7 @@ impl Tally {
 
 impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mebibytes = |bytes: u64| bytes as f64 / (1 << 20) as f64;
+        let mebibytes = |bytes: u64| bytes as f64 / f64::from(1 << 20);
         writeln!(
             f,
             "{} runs: {} sessions, {:.1} MiB to data centres and fronts, {:.1} MiB to clients",
@@ -88,7 +88,7 @@ impl fmt::Display for Tally {
                 writeln!(f, "  {table}")?;
                 table_before = table;
             }
-            writeln!(f, "    {row:28} {count:7}")?;
+            writeln!(f, "    {row:30} {count:6}")?;
         }
         Ok(())
     }

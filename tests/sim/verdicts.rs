@@ -1,14 +1,16 @@
 //! The witness's opinion of what the engine reports: who was admitted, who was not and why, how a session
 //! ended and when.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use mtproxy_core::config::Config;
 use mtproxy_core::credentials::SecretId;
 use mtproxy_core::error::{DropReason, PeerMisbehaved};
-use mtproxy_core::event::{Event, What};
+use mtproxy_core::event::{DialError, Event, What};
 use mtproxy_core::stream::Leg;
+use mtproxy_core::transport::Transport;
 
 use crate::character::{Character, Kind};
 use crate::simulation::LATENESS_MAX;
@@ -30,7 +32,16 @@ impl Witness {
                 });
             }
             What::Greeted { .. } => session.is_greeted = true,
-            What::Authenticated { dc, .. } => session.authenticated = Some(dc),
+            What::Authenticated { dc, transport, fake_tls, .. } => {
+                session.authenticated = Some(dc);
+                let kind = match transport {
+                    _ if fake_tls => "fake TLS",
+                    Transport::Abridged => "abridged",
+                    Transport::Intermediate => "intermediate",
+                    Transport::PaddedIntermediate => "padded intermediate",
+                };
+                self.tally.count("admitted", kind);
+            }
             What::Fronted(why) => {
                 self.tally.count("fronted", why.name());
                 session.fronted = Some(why);
@@ -43,7 +54,8 @@ impl Witness {
                 self.tally.count("misbehaved", why.name());
                 session.misbehaved = Some(why);
             }
-            What::DialFailed { address, .. } => {
+            What::DialFailed { address, why } => {
+                self.tally.count("dials failed", describe(why));
                 session.dials_failed += 1;
                 return self.dial_ended(client, address);
             }
@@ -177,6 +189,16 @@ impl Witness {
         require(quiet_for <= longest + LATENESS_MAX, Checker::Timeouts, || {
             format!("client {client}: nothing happened for {quiet_for:?} before the end")
         })
+    }
+}
+
+fn describe(why: DialError) -> &'static str {
+    match why {
+        DialError::Refused => "refused",
+        DialError::Unreachable => "unreachable",
+        DialError::TimedOut => "timed_out",
+        DialError::NoResources => "no_resources",
+        DialError::Other => "other",
     }
 }
 

@@ -12,12 +12,11 @@ use mtproxy_core::config::Config;
 use mtproxy_core::dc::DcId;
 use mtproxy_core::engine::{Direction, Engine};
 use mtproxy_core::error::{DropReason, PeerMisbehaved};
-use mtproxy_core::event::{Event, What};
 use mtproxy_core::fake_tls::RECEIVED_LEN_MAX;
 use mtproxy_core::obfuscated2::INIT_FRAME_LEN;
 use mtproxy_core::stream::{Leg, StreamId};
 
-use crate::character::{Character, Kind};
+use crate::character::Character;
 use crate::order::Order;
 use crate::tally::Tally;
 use crate::violation::{Checker, Violation, require, violation};
