@@ -186,6 +186,9 @@ impl Peer {
         is_fronted: bool,
         account: &mut Account,
     ) -> Result<bool, Violation> {
+        if bytes.is_empty() {
+            return Ok(false);
+        }
         self.heard_len += bytes.len();
         let client = self.client;
         match &mut self.role {
