@@ -2,10 +2,9 @@
 //! ended and when.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
-use mtproxy_core::config::Config;
+use mtproxy_core::config::{Config, Timeouts};
 use mtproxy_core::credentials::SecretId;
 use mtproxy_core::error::{DropReason, PeerMisbehaved};
 use mtproxy_core::event::{DialError, Event, What};
@@ -179,12 +178,17 @@ impl Witness {
                 format!("client {client} was idle for {silent_for:?} only")
             })?;
         }
-        let longest = |config: &Arc<Config>| {
-            let timeouts = &config.timeouts;
-            let waits = [timeouts.first_byte, timeouts.handshake, timeouts.dial, timeouts.idle * 9 / 8];
-            waits.into_iter().max().unwrap_or_default() + timeouts.linger
+        // A reload may come between the last deadline and the farewell.
+        let longest_of = |timeout: fn(&Timeouts) -> Duration| {
+            self.configs.iter().map(|config| timeout(&config.timeouts)).max().unwrap_or_default()
         };
-        let longest = self.configs.iter().map(longest).max().unwrap_or_default();
+        let waits = [
+            longest_of(|timeouts| timeouts.first_byte),
+            longest_of(|timeouts| timeouts.handshake),
+            longest_of(|timeouts| timeouts.dial),
+            longest_of(|timeouts| timeouts.idle * 9 / 8),
+        ];
+        let longest = waits.into_iter().max().unwrap_or_default() + longest_of(|timeouts| timeouts.linger);
         let quiet_for = now - session.last_activity_at;
         require(quiet_for <= longest + LATENESS_MAX, Checker::Timeouts, || {
             format!("client {client}: nothing happened for {quiet_for:?} before the end")
