@@ -23,6 +23,9 @@ pub(crate) const HELLO_LEN: usize = 1800;
 pub(crate) enum Work {
     /// A small request and its answer on an open connection.
     RequestAnswer,
+    /// The same with one client that nobody disturbs: what a relay adds to the latency when it is at rest,
+    /// and what a message costs that shares no wake-up with another.
+    RequestAnswerAlone,
     /// Connect, handshake, one request with its answer, close.
     Connect,
     /// Bytes from the data centre as fast as they come.
@@ -33,12 +36,14 @@ pub(crate) enum Work {
 
 impl Work {
     /// In the order in which they are measured.
-    pub(crate) const ALL: [Self; 4] = [Self::RequestAnswer, Self::Connect, Self::Download, Self::Upload];
+    pub(crate) const ALL: [Self; 5] =
+        [Self::RequestAnswer, Self::Connect, Self::Download, Self::Upload, Self::RequestAnswerAlone];
 
     /// What a reader calls it.
     pub(crate) fn title(self) -> &'static str {
         match self {
             Self::RequestAnswer => "request and answer, 128 bytes each",
+            Self::RequestAnswerAlone => "request and answer, one client alone",
             Self::Connect => "connect, handshake, one request, close",
             Self::Download => "download",
             Self::Upload => "upload",
@@ -50,6 +55,7 @@ impl Work {
     pub(crate) fn clients(self) -> usize {
         match self {
             Self::RequestAnswer => 64,
+            Self::RequestAnswerAlone => 1,
             Self::Connect => 16,
             Self::Download | Self::Upload => 4,
         }
@@ -68,7 +74,7 @@ impl Work {
     /// Who serves it in the data centre.
     pub(crate) fn service(self) -> Service {
         match self {
-            Self::RequestAnswer | Self::Connect => Service::Echo,
+            Self::RequestAnswer | Self::RequestAnswerAlone | Self::Connect => Service::Echo,
             Self::Download => Service::Source,
             Self::Upload => Service::Sink,
         }

@@ -71,7 +71,8 @@ fn cpu_bar(route: &RouteResult) -> Option<Bar> {
 fn latency_bars(route: &RouteResult) -> Vec<Bar> {
     let Some(latency) = route.latency_us else { return Vec::new() };
     let bar = |name: &str, value| {
-        let label = format!("{} {name}", route.route.title().trim_start_matches("mtproxy "));
+        let route_name = route.route.title().trim_start_matches("mtproxy ").trim_end_matches(" stream");
+        let label = format!("{route_name} {name}");
         Bar { label, value, range: None, color: color(route.route) }
     };
     vec![bar("p50", latency.p50), bar("p99", latency.p99), bar("p99.9", latency.p99_9)]
