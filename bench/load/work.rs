@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use clap::ValueEnum;
 use mtproxy_core::dc::DcId;
 use mtproxy_core::secret::Secret;
 use mtproxy_core::transport::Transport;
@@ -18,7 +19,7 @@ pub(crate) const REQUEST_LEN: usize = 128;
 pub(crate) const HELLO_LEN: usize = 1800;
 
 /// What clients do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Work {
     /// A small request and its answer on an open connection.
@@ -82,7 +83,7 @@ impl Work {
 }
 
 /// How clients reach the data centre.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Route {
     /// Straight.

@@ -104,9 +104,9 @@ fn flights(mode: Mode, secret: usize, serial: u32) -> Flights {
     let mut codec = client(mode, secret, u64::from(serial));
     let opening = codec.opening();
     match mode {
-        Mode::Plain => Flights { serial, hello: None, init: opening },
+        Mode::Plain | Mode::Dd => Flights { serial, hello: None, init: opening },
         Mode::Ee(_) => {
-            let init = inner_init_frame(secret, serial);
+            let init = inner_init_frame(secret, u64::from(serial));
             Flights { serial, hello: Some(opening), init }
         }
     }
@@ -114,8 +114,8 @@ fn flights(mode: Mode, secret: usize, serial: u32) -> Flights {
 
 /// CCS and a record with an init frame. Made without waiting for the server's flight, on which it does not
 /// depend.
-fn inner_init_frame(secret: usize, serial: u32) -> Vec<u8> {
-    let frame = client(Mode::Plain, secret, u64::from(serial) << 32).opening();
+pub(crate) fn inner_init_frame(secret: usize, seed: u64) -> Vec<u8> {
+    let frame = client(Mode::Dd, secret, !seed).opening();
     let mut wire = CHANGE_CIPHER_SPEC.to_vec();
     write_records(&frame, CLIENT_BODY_LEN_MAX, &mut wire);
     wire

@@ -4,9 +4,10 @@ use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput};
 use mtproxy_core::engine::Input;
-use mtproxy_tests::tls_record::{CHANGE_CIPHER_SPEC, CLIENT_BODY_LEN_MAX, write_records};
+use mtproxy_tests::tls_record::{CLIENT_BODY_LEN_MAX, write_records};
 
-use crate::rig::{Mode, Rig, client, now};
+use crate::handshake::inner_init_frame;
+use crate::rig::{Mode, Rig, Streams, client, now};
 
 /// A small message, and what a large read brings.
 const LENS: [usize; 2] = [128, 16 * 1024];
@@ -44,23 +45,18 @@ pub(crate) fn bench(criterion: &mut Criterion) {
     group.finish();
 }
 
-fn establish(rig: &mut Rig, mode: Mode) -> crate::rig::Streams {
-    let mut hello = match mode {
-        Mode::Plain => None,
-        Mode::Ee(_) => Some(client(mode, 0, 1).opening()),
-    };
-    let mut init = client(Mode::Plain, 0, 2).opening();
-    if hello.is_some() {
-        let frame = std::mem::replace(&mut init, CHANGE_CIPHER_SPEC.to_vec());
-        write_records(&frame, CLIENT_BODY_LEN_MAX, &mut init);
+fn establish(rig: &mut Rig, mode: Mode) -> Streams {
+    let mut opening = client(mode, 0, 1).opening();
+    match mode {
+        Mode::Plain | Mode::Dd => rig.establish(1, None, &mut opening),
+        Mode::Ee(_) => rig.establish(1, Some(&mut opening), &mut inner_init_frame(0, 1)),
     }
-    rig.establish(1, hello.as_deref_mut(), &mut init)
 }
 
 fn from_client(mode: Mode, len: usize) -> Vec<u8> {
     let payload = vec![0; len];
     match mode {
-        Mode::Plain => payload,
+        Mode::Plain | Mode::Dd => payload,
         Mode::Ee(_) => {
             let mut wire = Vec::new();
             write_records(&payload, CLIENT_BODY_LEN_MAX, &mut wire);

@@ -47,6 +47,7 @@ pub(crate) fn credentials(count: usize) -> Credentials {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Mode {
     Plain,
+    Dd,
     /// With a hello of so many bytes.
     Ee(usize),
 }
@@ -55,6 +56,7 @@ pub(crate) enum Mode {
 pub(crate) fn client(mode: Mode, index: usize, seed: u64) -> ClientCodec {
     let (kind, hello_len) = match mode {
         Mode::Plain => (SecretKind::Plain, None),
+        Mode::Dd => (SecretKind::Padded, None),
         Mode::Ee(len) => (SecretKind::FakeTls(DOMAIN.parse().expect("a domain")), Some(len)),
     };
     let options = ClientOptions::new(Secret::new(key(index), kind), DcId(2), CLOCK);
