@@ -73,12 +73,18 @@ pub struct Front {
     pub flight_len: u16,
 }
 
+/// What a record of TLS 1.3 may hold (RFC 8446 section 5.2), less the byte that the flight may vary by; at
+/// the lower end, one byte is left when it varies down.
+const FLIGHT_LEN_RANGE: (u16, u16) = (2, (1 << 14) + 256 - 1);
+
 impl Fronts {
-    /// The fronts in order of preference. Later entries for a domain that is already there are dropped.
+    /// The fronts in order of preference. Later entries for a domain that is already there are dropped;
+    /// a flight that does not fit a record is made to fit.
     #[must_use]
     pub fn new(fronts: impl IntoIterator<Item = Front>) -> Self {
         let mut unique: Vec<Front> = Vec::new();
-        for front in fronts {
+        for mut front in fronts {
+            front.flight_len = front.flight_len.clamp(FLIGHT_LEN_RANGE.0, FLIGHT_LEN_RANGE.1);
             if unique.iter().all(|known| known.domain != front.domain) {
                 unique.push(front);
             }
@@ -120,11 +126,19 @@ mod tests {
 
     #[test]
     fn the_first_front_of_a_domain_wins_and_names_match_to_the_letter() {
-        let fronts = Fronts::new([front("a.example", 1), front("b.example", 2), front("a.example", 3)]);
+        let fronts =
+            Fronts::new([front("a.example", 1000), front("b.example", 2000), front("a.example", 3000)]);
         assert_eq!(fronts.iter().count(), 2);
-        assert_eq!(fronts.find(b"a.example").and_then(|i| fronts.get(i)).unwrap().flight_len, 1);
+        assert_eq!(fronts.find(b"a.example").and_then(|i| fronts.get(i)).unwrap().flight_len, 1000);
         assert_eq!(fronts.find(b"b.example"), Some(1));
         assert_eq!(fronts.find(b"A.example"), None);
         assert_eq!(fronts.find(b""), None);
+    }
+    #[test]
+    fn a_flight_fits_one_record_whatever_was_measured() {
+        for (measured, fitting) in [(0, 2), (2, 2), (2000, 2000), (u16::MAX, 16_639)] {
+            let fronts = Fronts::new([front("a.example", measured)]);
+            assert_eq!(fronts.get(0).unwrap().flight_len, fitting);
+        }
     }
 }

@@ -69,11 +69,28 @@ pub enum Direction {
         to: StreamId,
     },
     /// Puts record headers between them.
-    Framed,
+    Framed {
+        /// Where they go.
+        to: StreamId,
+    },
     /// Changes the cipher, and takes record headers off.
-    Rekeyed,
+    Rekeyed {
+        /// Where they go.
+        to: StreamId,
+    },
     /// The session has not got that far, or is already over.
     Unsettled,
+}
+
+impl Direction {
+    /// The stream that the bytes go to, once that is settled.
+    #[must_use]
+    pub fn to(self) -> Option<StreamId> {
+        match self {
+            Self::Opaque { to } | Self::Framed { to } | Self::Rekeyed { to } => Some(to),
+            Self::Unsettled => None,
+        }
+    }
 }
 
 /// All sessions of one worker.
@@ -81,6 +98,9 @@ pub struct Engine {
     sessions: Sessions,
     shared: Shared,
     sessions_opened: u64,
+    /// Half of the smallest relay window so far. A backlog that sinks through it resumes whoever fills it,
+    /// also one who was stopped by a window that a reload has since enlarged.
+    resume_backlog_bytes: usize,
 }
 
 impl Engine {
@@ -89,6 +109,7 @@ impl Engine {
     pub fn new(config: Arc<Config>, seed: [u8; 32], admission: Box<dyn HelloAdmission + Send>) -> Self {
         let mut random = Random::from_seed(seed);
         let recent_secrets = RecentSecrets::new(KeyedHash::new(&mut random));
+        let resume_backlog_bytes = config.relay_window_bytes / 2;
         let shared = Shared {
             deadlines: Deadlines::new(&config.timeouts),
             config,
@@ -99,13 +120,14 @@ impl Engine {
             address_memory: AddressMemory::default(),
             streams: Streams::default(),
         };
-        Self { sessions: Sessions::default(), shared, sessions_opened: 0 }
+        Self { sessions: Sessions::default(), shared, sessions_opened: 0, resume_backlog_bytes }
     }
 
     /// Replaces the configuration. Open sessions keep what they already took from the old one.
     pub fn set_config(&mut self, config: Arc<Config>) {
         self.shared.deadlines.set_timeouts(&config.timeouts);
         self.shared.recent_secrets.forget_all();
+        self.resume_backlog_bytes = self.resume_backlog_bytes.min(config.relay_window_bytes / 2);
         self.shared.config = config;
     }
 
@@ -150,12 +172,11 @@ impl Engine {
         state.backlog_bytes = before.saturating_sub(len);
         let after = state.backlog_bytes;
         let (key, leg) = (state.session, state.leg);
-        let half_window = self.shared.config.relay_window_bytes / 2;
-        let has_crossed_half = before > half_window && after <= half_window;
-        if after == 0 || has_crossed_half {
+        let has_sunk = before > self.resume_backlog_bytes && after <= self.resume_backlog_bytes;
+        if after == 0 || has_sunk {
             self.in_session(now, key, actions, |session, turn| {
                 session.sent(turn);
-                if has_crossed_half && let Some(feeder) = session.phase.stream(leg.other()) {
+                if has_sunk && let Some(feeder) = session.phase.stream(leg.other()) {
                     turn.resume(feeder);
                 }
             });
@@ -186,7 +207,8 @@ impl Engine {
                 let backlog = self.shared.streams.backlog_bytes(legs.to(stream.leg.other()));
                 self.shared.config.relay_window_bytes.saturating_sub(backlog)
             }
-            Phase::Dialing(_) | Phase::Closing(_) => 0,
+            Phase::Closing(closing) => closing.credit(),
+            Phase::Dialing(_) => 0,
         }
     }
 
@@ -194,14 +216,16 @@ impl Engine {
     #[must_use]
     pub fn direction(&self, from: StreamId) -> Direction {
         let Some((stream, phase)) = self.find(from) else { return Direction::Unsettled };
-        match phase {
-            Phase::Fronting(legs) => Direction::Opaque { to: legs.to(stream.leg.other()) },
-            Phase::Relaying(legs, relaying) if relaying.is_opaque(stream.leg) => {
-                Direction::Opaque { to: legs.to(stream.leg.other()) }
-            }
-            Phase::Relaying(..) if stream.leg == Leg::Upstream => Direction::Framed,
-            Phase::Relaying(..) => Direction::Rekeyed,
-            _ => Direction::Unsettled,
+        let (legs, relaying) = match phase {
+            Phase::Fronting(legs) => (legs, None),
+            Phase::Relaying(legs, relaying) => (legs, Some(relaying)),
+            _ => return Direction::Unsettled,
+        };
+        let to = legs.to(stream.leg.other());
+        match relaying {
+            Some(_) if stream.leg == Leg::Client => Direction::Rekeyed { to },
+            Some(relaying) if !relaying.is_opaque(stream.leg) => Direction::Framed { to },
+            _ => Direction::Opaque { to },
         }
     }
 

@@ -20,7 +20,7 @@ impl StreamId {
     }
 
     /// The whole name in 64 bits, for instance for epoll's user data: the slot in the low half, which
-    /// is never all ones, and how often it was reused in the high half.
+    /// is never all ones, and how often it was reused in the high half, whose highest bit is never set.
     #[must_use]
     pub fn to_u64(self) -> u64 {
         self.0.data().as_ffi()
@@ -70,11 +70,28 @@ pub(crate) struct Stream {
 #[derive(Default)]
 pub(crate) struct Streams {
     table: SlotMap<DefaultKey, Stream>,
+    /// Places that are used up and stay taken.
+    retired: usize,
 }
+
+/// Names end here: slotmap counts the uses of a place in 32 bits, two for each, and begins anew behind
+/// them. At 1000 streams a second the topmost place is used up in 12 days; then it is given up.
+const NAMES_END: u64 = 1 << 63;
 
 impl Streams {
     pub(crate) fn open(&mut self, session: SessionKey, leg: Leg) -> StreamId {
-        StreamId(self.table.insert(Stream { session, leg, ended: false, shut_down: false, backlog_bytes: 0 }))
+        self.open_below(NAMES_END, session, leg)
+    }
+
+    fn open_below(&mut self, names_end: u64, session: SessionKey, leg: Leg) -> StreamId {
+        loop {
+            let stream = Stream { session, leg, ended: false, shut_down: false, backlog_bytes: 0 };
+            let id = StreamId(self.table.insert(stream));
+            if id.to_u64() < names_end {
+                return id;
+            }
+            self.retired += 1;
+        }
     }
 
     pub(crate) fn get(&self, id: StreamId) -> Option<&Stream> {
@@ -90,10 +107,34 @@ impl Streams {
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.table.len()
+        self.table.len() - self.retired
     }
 
     pub(crate) fn backlog_bytes(&self, id: StreamId) -> usize {
         self.get(id).map_or(0, |stream| stream.backlog_bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session::tests::session_keys;
+
+    #[test]
+    fn a_place_whose_names_are_used_up_is_given_up() {
+        let key = session_keys(1)[0];
+        let mut streams = Streams::default();
+        let mut names = Vec::new();
+        for _ in 0..10 {
+            // Four names a place: versions 1, 3, 5 and 7.
+            let id = streams.open_below(8 << 32, key, Leg::Client);
+            assert!(!names.contains(&id) && id.to_u64() < 8 << 32);
+            assert_eq!(streams.len(), 1);
+            streams.remove(id);
+            names.push(id);
+        }
+        let places: Vec<usize> = names.iter().map(|id| id.slot()).collect();
+        assert_eq!(places[3..5], [places[0], places[0] + 1]);
+        assert_eq!((streams.len(), streams.retired), (0, 2));
     }
 }

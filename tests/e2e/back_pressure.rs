@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use mtproxy_tests::command::parse_digest;
-use mtproxy_tests::{Command, DcMode, PATIENCE, Pace, pattern};
+use mtproxy_tests::{Command, DcMode, PATIENCE, pattern};
 use sha2::{Digest, Sha256};
 
 use crate::scene::{Mode, Scene};
@@ -97,8 +97,9 @@ fn a_slow_reader_with_a_small_window_gets_everything() {
     let scene = Scene::start(DcMode::Packets);
     for mode in Mode::ALL {
         let mut client = scene.client(mode);
+        // Smaller than loopback's segments: every window is filled by half and waited for (RFC 1122
+        // section 4.2.3.4), so a few windows are enough.
         client.socket().shrink_receive_buffer(4096);
-        client.download(300_000);
-        client.send(&[], Pace::WHOLE);
+        client.download(10_000);
     }
 }

@@ -1,14 +1,16 @@
 //! Out of descriptors: new clients wait, nobody is dropped for it, and the proxy does not exit.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mtproxy_core::secret::SecretKind;
 use mtproxy_tests::framing::PacketOptions;
-use mtproxy_tests::{DcMode, FrontManner, TestClient, mtproto};
+use mtproxy_tests::{DcMode, FrontManner, PATIENCE, TestClient, mtproto};
 
 use crate::scene::{Mode, Scene, secret};
 
 const CLIENTS: usize = 24;
+/// Enough for a few of them at a time, besides the hundred or so that the proxy keeps for itself.
+const DESCRIPTORS: u64 = 140;
 /// How long one client is listened to before the next one is.
 const GLANCE: Duration = Duration::from_millis(30);
 const ROUNDS_MAX: usize = 60;
@@ -47,16 +49,34 @@ fn serves_everybody_in_turn(mut scene: Scene) {
 #[test]
 fn a_limit_known_at_the_start_makes_clients_wait() {
     serves_everybody_in_turn(Scene::with(DcMode::Packets, FrontManner::AnswersAtOnce, |command| {
-        command.secret(&secret(SecretKind::Plain)).option("--workers", "1").descriptor_limit(40)
+        command.secret(&secret(SecretKind::Plain)).option("--workers", "1").descriptor_limit(DESCRIPTORS)
     }));
 }
 
+/// Without a way to know, a client may be accepted for whose data centre there is no descriptor left. It
+/// is turned away then, and must be served when it comes again.
 #[test]
-fn a_limit_that_comes_as_a_surprise_makes_clients_wait() {
-    let scene = Scene::with(DcMode::Packets, FrontManner::AnswersAtOnce, |command| {
+fn a_limit_that_comes_as_a_surprise_turns_clients_away_but_nobody_for_good() {
+    let mut scene = Scene::with(DcMode::Packets, FrontManner::AnswersAtOnce, |command| {
         command.secret(&secret(SecretKind::Plain)).option("--workers", "1")
     });
-    scene.client(Mode::Ee).ask_for_pq();
+    let mut old = scene.client(Mode::Ee);
+    old.ask_for_pq();
     scene.proxy.limit_descriptors(scene.proxy.cost().open_descriptors + 11);
-    serves_everybody_in_turn(scene);
+    let crowd: Vec<TestClient> = (0..CLIENTS).map(|_| scene.client(Mode::Dd)).collect();
+    old.ask_for_pq();
+    old.download(1 << 20);
+    assert!(scene.proxy.is_running());
+    drop(crowd);
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let mut client = scene.client(Mode::Intermediate);
+        client.send_packet(&mtproto::req_pq_multi(4, &[1; 16]), PacketOptions::default());
+        if client.hears_within(PATIENCE) && client.has_not_ended() {
+            let _ = client.receive_body();
+            break;
+        }
+        assert!(Instant::now() < deadline, "awaiting service after the crowd has left");
+    }
+    old.ask_for_pq();
 }

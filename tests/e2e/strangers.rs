@@ -6,7 +6,8 @@ use mtproxy_core::dc::DcId;
 use mtproxy_core::secret::{Secret, SecretKind};
 use mtproxy_tests::test_client::{fresh_random, unix_seconds};
 use mtproxy_tests::{
-    ClientCodec, ClientOptions, DcMode, FrontManner, FrontSite, HelloFault, Pace, ReadEnd, Socket, TestClient,
+    ClientCodec, ClientOptions, DcMode, FrontManner, FrontSite, HelloFault, Pace, ReadEnd, Socket,
+    TestClient, pattern,
 };
 
 use crate::scene::{Mode, Scene, assert_fronted, fake_tls, opening, secret};
@@ -136,6 +137,13 @@ fn a_front_that_half_closes_first_still_hears_the_stranger() {
 }
 
 #[test]
+fn a_strangers_megabytes_reach_the_front_whole() {
+    let scene = Scene::start(DcMode::Packets);
+    let bytes = [HTTP_GET.to_vec(), pattern::bytes(0, 4 << 20)].concat();
+    scene.assert_fronted(&bytes, Pace::WHOLE);
+}
+
+#[test]
 fn a_strangers_reset_reaches_the_front() {
     let scene = Scene::start(DcMode::Packets);
     let mut stranger = scene.stranger();
@@ -227,8 +235,9 @@ fn without_a_domain_strangers_meet_silence() {
             (who, stranger)
         })
         .collect();
+    std::thread::sleep(SILENCE);
     for (who, mut stranger) in strangers {
-        assert_eq!(stranger.listen_for(SILENCE), (vec![], None), "{who}");
+        assert_eq!(stranger.listen_for(Duration::ZERO), (vec![], None), "{who}");
     }
     assert_eq!((scene.dc.accepted(), scene.front.accepted()), (0, 0));
     scene.client(Mode::Dd).ask_for_pq();

@@ -10,8 +10,9 @@
 //!  ──────────┬───────────┴───────────────────────────────────────┬──────────┼──────────────►
 //!        now − 600 s: admitted from here on in any case         now       now + 3 s
 //! ```
-//! The cache is bounded twice, by age and by number. Both forget the oldest first, so the rule above
-//! stays true whichever bound was met.
+//! The cache is bounded twice, by age and by number, and forgets the oldest first. Who is forgotten by age
+//! has a clock far behind. Who is forgotten by number need not: under more than some 200 hellos a second
+//! the default cache turns over within the 600 s. Then what is no newer than the forgotten is refused too.
 
 use std::collections::{HashSet, VecDeque};
 
@@ -48,6 +49,8 @@ pub struct ReplayCache {
     entries_max: usize,
     known: HashSet<HelloId, KeyedHash>,
     by_age: VecDeque<(UnixSeconds, HelloId)>,
+    /// When the last hello came that was forgotten for want of room.
+    forgotten_until: Option<UnixSeconds>,
 }
 
 impl ReplayCache {
@@ -58,7 +61,8 @@ impl ReplayCache {
     #[must_use]
     pub fn new(entries_max: usize, hash: KeyedHash) -> Self {
         assert!(entries_max > 0, "a replay cache needs room for at least one hello");
-        Self { entries_max, known: HashSet::with_hasher(hash), by_age: VecDeque::new() }
+        let known = HashSet::with_hasher(hash);
+        Self { entries_max, known, by_age: VecDeque::new(), forgotten_until: None }
     }
 
     /// How many hellos are remembered.
@@ -77,6 +81,9 @@ impl ReplayCache {
         if client_clock > now + AHEAD_SECONDS_MAX {
             return Err(PeerMisbehaved::ClockAhead);
         }
+        if self.forgotten_until.is_some_and(|until| client_clock <= until.0 + AHEAD_SECONDS_MAX) {
+            return Err(PeerMisbehaved::ClockBehind);
+        }
         let replay_would_be_known =
             self.by_age.front().is_some_and(|(oldest, _)| client_clock > oldest.0 + AHEAD_SECONDS_MAX);
         if replay_would_be_known || client_clock + BEHIND_SECONDS_MAX > now {
@@ -91,6 +98,9 @@ impl ReplayCache {
             let expired = received.0 + REMEMBERED_SECONDS < now;
             if !expired && self.by_age.len() < self.entries_max {
                 return;
+            }
+            if !expired {
+                self.forgotten_until = Some(received);
             }
             self.by_age.pop_front();
             self.known.remove(&id);
@@ -172,6 +182,17 @@ mod tests {
         assert_eq!(cache.len(), 2);
         assert_eq!(admit(&mut cache, 1, NOW, NOW + 2000), Err(PeerMisbehaved::ClockBehind));
         assert_eq!(admit(&mut cache, 3, NOW + 2000, NOW + 2000), Err(PeerMisbehaved::ReplayedHello));
+    }
+
+    #[test]
+    fn a_replay_is_refused_even_if_its_hello_was_forgotten_a_moment_later() {
+        let mut cache = cache(2);
+        for (id, at) in [(1, NOW), (2, NOW + 5), (3, NOW + 10)] {
+            // The first clock is as far ahead as it may be.
+            admit(&mut cache, id, at + 3, at).unwrap();
+        }
+        assert_eq!(admit(&mut cache, 1, NOW + 3, NOW + 11), Err(PeerMisbehaved::ClockBehind));
+        assert_eq!(admit(&mut cache, 4, NOW + 4, NOW + 11), Ok(()), "newer than what was forgotten");
     }
 
     #[test]

@@ -3,7 +3,10 @@
 //! The client has proved that it knows the secret, so it is no longer fronted: what it does wrong now
 //! only closes its session (protocol.md 6.8).
 
+use std::sync::Arc;
+
 use super::{Farewell, Phase, Relaying, Turn};
+use crate::config::Config;
 use crate::credentials::SecretId;
 use crate::error::{DropReason, PeerMisbehaved};
 use crate::event::What;
@@ -15,6 +18,8 @@ use crate::transport::Transport;
 /// A client whose hello was answered.
 pub(crate) struct Greeted {
     client: StreamId,
+    /// The configuration under which the hello was answered: a reload may number secrets anew.
+    config: Arc<Config>,
     secret: SecretId,
     change_cipher_spec_len: usize,
     records: RecordReader,
@@ -23,9 +28,10 @@ pub(crate) struct Greeted {
 }
 
 impl Greeted {
-    pub(crate) fn begin(client: StreamId, secret: SecretId) -> Self {
+    pub(crate) fn begin(client: StreamId, config: Arc<Config>, secret: SecretId) -> Self {
         Self {
             client,
+            config,
             secret,
             change_cipher_spec_len: 0,
             records: RecordReader::default(),
@@ -73,7 +79,7 @@ impl Greeted {
     }
 
     fn authenticate(self, bytes: &mut [u8], behind_frame: usize, turn: &mut Turn<'_>) -> Phase {
-        let opened = turn.shared.config.credentials.open_inner_init_frame(self.secret, &self.frame);
+        let opened = self.config.credentials.open_inner_init_frame(self.secret, &self.frame);
         let Some(opened) = opened.filter(|frame| frame.transport == Transport::PaddedIntermediate) else {
             return self.misbehaved(PeerMisbehaved::UnknownInnerInitFrame, turn);
         };

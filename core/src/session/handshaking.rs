@@ -30,7 +30,7 @@ pub(crate) struct Handshaking {
 /// What the bytes so far amount to.
 enum Judgement {
     Wait,
-    Hello,
+    Hello { trailing_len: usize },
     InitFrame,
     Stranger(PeerMisbehaved),
 }
@@ -55,7 +55,7 @@ impl Handshaking {
         self.received.extend_from_slice(bytes);
         match self.judge(!turn.shared.config.fronts.is_empty()) {
             Judgement::Wait => Phase::Handshaking(self),
-            Judgement::Hello => self.greet(turn),
+            Judgement::Hello { trailing_len } => self.greet(trailing_len, turn),
             Judgement::InitFrame => self.authenticate(turn),
             Judgement::Stranger(why) => self.front(DEFAULT_FRONT, why, turn),
         }
@@ -82,8 +82,7 @@ impl Handshaking {
     fn judge(&mut self, fake_tls: bool) -> Judgement {
         if fake_tls {
             match self.hello.advance(&self.received) {
-                HelloProgress::Complete { trailing_len: 0 } => return Judgement::Hello,
-                HelloProgress::Complete { .. } => return Judgement::Stranger(PeerMisbehaved::TrailingData),
+                HelloProgress::Complete { trailing_len } => return Judgement::Hello { trailing_len },
                 HelloProgress::Incomplete if self.credit() == 0 => {
                     return Judgement::Stranger(PeerMisbehaved::MalformedHello);
                 }
@@ -100,8 +99,9 @@ impl Handshaking {
         }
     }
 
-    /// A whole hello: answers it if it is authentic, new and timely.
-    fn greet(self, turn: &mut Turn<'_>) -> Phase {
+    /// A whole hello: answers it if it is authentic, new and timely. Whatever else is wrong with a hello
+    /// to a domain of ours, it is that domain's (protocol.md 6.2).
+    fn greet(self, trailing_len: usize, turn: &mut Turn<'_>) -> Phase {
         let config = Arc::clone(&turn.shared.config);
         let message = self.hello.message(&self.received);
         let hello = match ClientHello::parse(&message) {
@@ -111,6 +111,9 @@ impl Handshaking {
         let Some(front) = hello.server_name().and_then(|name| config.fronts.find(name)) else {
             return self.front(DEFAULT_FRONT, PeerMisbehaved::UnknownServerName, turn);
         };
+        if trailing_len > 0 {
+            return self.front(front, PeerMisbehaved::TrailingData, turn);
+        }
         let likely = turn.shared.recent_secrets.likely(self.source);
         let Some((secret, clock)) = config.credentials.authenticate_hello(&hello, likely) else {
             return self.front(front, PeerMisbehaved::UnauthenticHello, turn);
@@ -130,7 +133,7 @@ impl Handshaking {
             append_server_flight(out, &hello, suite, hmac, flight_len, key_shares, random);
         });
         turn.report(What::Greeted { secret });
-        Phase::Greeted(Greeted::begin(self.client, secret))
+        Phase::Greeted(Greeted::begin(self.client, config, secret))
     }
 
     /// 64 bytes that are no hello: dials the data centre if some secret opens them.
@@ -139,7 +142,13 @@ impl Handshaking {
         let frame = self.received.first_chunk().expect("judge saw a whole init frame");
         let likely = turn.shared.recent_secrets.likely(self.source);
         let Some((secret, opened)) = config.credentials.authenticate_init_frame(frame, likely) else {
-            return self.front(DEFAULT_FRONT, PeerMisbehaved::UnknownInitFrame, turn);
+            // Only now: an authentic frame may begin like HTTP, however unlikely.
+            let why = if is_surely_http(&self.received) {
+                PeerMisbehaved::SpokeHttp
+            } else {
+                PeerMisbehaved::UnknownInitFrame
+            };
+            return self.front(DEFAULT_FRONT, why, turn);
         };
         turn.remember_secret(self.source, secret);
         let mut phase = Relaying::dial(turn, self.client, secret, opened, None);

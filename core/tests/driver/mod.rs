@@ -2,9 +2,10 @@
 //! unless they are told to stall. It checks the engine's side of the contract while it carries it out.
 
 #![allow(dead_code, reason = "each test binary uses its own part of the driver")]
+#![allow(clippy::unwrap_used, reason = "a panic here fails the test that asked for the impossible")]
 
-pub mod scene;
-pub mod table;
+pub(crate) mod scene;
+pub(crate) mod table;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -15,7 +16,7 @@ use mtproxy_core::action::{Action, Actions};
 use mtproxy_core::config::{Config, Front, Fronts, RELAY_WINDOW_BYTES_DEFAULT, Timeouts};
 use mtproxy_core::credentials::Credentials;
 use mtproxy_core::dc::{DcId, DcTable, PreferIp};
-use mtproxy_core::engine::{Engine, Input};
+use mtproxy_core::engine::{Direction, Engine, Input};
 use mtproxy_core::error::DropReason;
 use mtproxy_core::event::{DialError, Event, What};
 use mtproxy_core::keyed_hash::KeyedHash;
@@ -26,45 +27,45 @@ use mtproxy_core::stream::StreamId;
 use mtproxy_core::time::{Instant, Now, UnixSeconds};
 
 /// The wall clock when every world begins.
-pub const UNIX_SECONDS: u32 = 1_700_000_000;
+pub(crate) const UNIX_SECONDS: u32 = 1_700_000_000;
 /// The data centre of every client that does not care.
-pub const DC: DcId = DcId(2);
+pub(crate) const DC: DcId = DcId(2);
 /// Its two addresses, in the order tried.
-pub const DC_ADDRESSES: [&str; 2] = ["192.0.2.1:443", "192.0.2.2:443"];
-pub const FRONT_DOMAIN: &str = "front.example";
-pub const FRONT_ADDRESSES: [&str; 2] = ["198.51.100.1:443", "198.51.100.2:443"];
-pub const OTHER_DOMAIN: &str = "other.example";
-pub const OTHER_ADDRESS: &str = "198.51.100.3:443";
+pub(crate) const DC_ADDRESSES: [&str; 2] = ["192.0.2.1:443", "192.0.2.2:443"];
+pub(crate) const FRONT_DOMAIN: &str = "front.example";
+pub(crate) const FRONT_ADDRESSES: [&str; 2] = ["198.51.100.1:443", "198.51.100.2:443"];
+pub(crate) const OTHER_DOMAIN: &str = "other.example";
+pub(crate) const OTHER_ADDRESS: &str = "198.51.100.3:443";
 /// Size of the fronts' first flight.
-pub const FLIGHT_LEN: u16 = 2000;
+pub(crate) const FLIGHT_LEN: u16 = 2000;
 
-pub fn address(text: &str) -> SocketAddr {
+pub(crate) fn address(text: &str) -> SocketAddr {
     text.parse().unwrap()
 }
 
-pub fn plain() -> Secret {
+pub(crate) fn plain() -> Secret {
     Secret::new([1; 16], SecretKind::Plain)
 }
 
-pub fn padded() -> Secret {
+pub(crate) fn padded() -> Secret {
     Secret::new([2; 16], SecretKind::Padded)
 }
 
-pub fn fake_tls(domain: &str) -> Secret {
+pub(crate) fn fake_tls(domain: &str) -> Secret {
     Secret::new([3; 16], SecretKind::FakeTls(domain.parse().unwrap()))
 }
 
 /// The secret in the link of a client whose operator configured the bare key of [`plain`].
-pub fn link_of_plain(kind: SecretKind) -> Secret {
+pub(crate) fn link_of_plain(kind: SecretKind) -> Secret {
     Secret::new(*plain().key(), kind)
 }
 
-pub fn credentials(secrets: impl IntoIterator<Item = Secret>) -> Credentials {
+pub(crate) fn credentials(secrets: impl IntoIterator<Item = Secret>) -> Credentials {
     Credentials::new(secrets.into_iter().enumerate().map(|(index, secret)| (format!("user {index}"), secret)))
 }
 
 /// All three kinds of secret, two fronts, one data centre with two addresses.
-pub fn config() -> Config {
+pub(crate) fn config() -> Config {
     let front = |domain: &str, addresses: &[&str]| Front {
         domain: domain.parse().unwrap(),
         addresses: addresses.iter().map(|text| address(text)).collect(),
@@ -82,13 +83,13 @@ pub fn config() -> Config {
 }
 
 /// The same without a front, so without fake TLS.
-pub fn frontless() -> Config {
+pub(crate) fn frontless() -> Config {
     Config { fronts: Fronts::default(), ..config() }
 }
 
 /// What the peer of a stream has been told of its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Told {
+pub(crate) enum Told {
     /// There never was such a stream, or the peer itself has reset it.
     Absent,
     /// Being dialled for the n-th time.
@@ -116,19 +117,19 @@ struct Wire {
 }
 
 /// One engine, its streams, and a clock that moves when told to.
-pub struct World {
-    pub engine: Engine,
-    pub elapsed: Duration,
+pub(crate) struct World {
+    pub(crate) engine: Engine,
+    pub(crate) elapsed: Duration,
     actions: Actions,
     wires: BTreeMap<StreamId, Wire>,
     latest_dialled: Option<StreamId>,
-    pub events: Vec<Event>,
+    pub(crate) events: Vec<Event>,
     /// Every stream that was resumed, in order.
-    pub resumed: Vec<StreamId>,
+    pub(crate) resumed: Vec<StreamId>,
 }
 
 impl World {
-    pub fn new(config: Config) -> Self {
+    pub(crate) fn new(config: Config) -> Self {
         let mut random = Random::from_seed([9; 32]);
         let admission = Box::new(ReplayCache::new(ENTRIES_DEFAULT, KeyedHash::new(&mut random)));
         Self {
@@ -142,18 +143,18 @@ impl World {
         }
     }
 
-    pub fn now(&self) -> Now {
+    pub(crate) fn now(&self) -> Now {
         Now {
             instant: Instant::after_origin(self.elapsed),
             unix: UnixSeconds(u64::from(UNIX_SECONDS) + self.elapsed.as_secs()),
         }
     }
 
-    pub fn connect(&mut self) -> StreamId {
+    pub(crate) fn connect(&mut self) -> StreamId {
         self.connect_from("203.0.113.5".parse().unwrap())
     }
 
-    pub fn connect_from(&mut self, source: IpAddr) -> StreamId {
+    pub(crate) fn connect_from(&mut self, source: IpAddr) -> StreamId {
         let now = self.now();
         let stream = self.engine.accept(now, source, &mut self.actions);
         self.wires.insert(stream, Wire { is_connected: true, ..Wire::default() });
@@ -162,18 +163,18 @@ impl World {
     }
 
     /// Hands in bytes, in one piece.
-    pub fn say(&mut self, stream: StreamId, bytes: &[u8]) {
+    pub(crate) fn say(&mut self, stream: StreamId, bytes: &[u8]) {
         let mut bytes = bytes.to_vec();
         let now = self.now();
         self.engine.handle(now, Input::Bytes(stream, &mut bytes), &mut self.actions);
         self.carry_out(&bytes);
     }
 
-    pub fn fin(&mut self, stream: StreamId) {
+    pub(crate) fn fin(&mut self, stream: StreamId) {
         self.tell(Input::Eof(stream));
     }
 
-    pub fn reset(&mut self, stream: StreamId) {
+    pub(crate) fn reset(&mut self, stream: StreamId) {
         let wire = self.wires.get_mut(&stream).unwrap();
         wire.queue.clear();
         wire.end = Some(Told::Absent);
@@ -181,34 +182,37 @@ impl World {
     }
 
     /// The dialled address answers, and takes what is queued for it.
-    pub fn answer(&mut self, stream: StreamId) {
+    pub(crate) fn answer(&mut self, stream: StreamId) {
         self.wires.get_mut(&stream).unwrap().is_connected = true;
         self.tell(Input::Connected(stream));
         self.flush(stream);
     }
 
-    pub fn refuse(&mut self, stream: StreamId) {
+    pub(crate) fn refuse(&mut self, stream: StreamId) {
         self.tell(Input::DialFailed(stream, DialError::Refused));
     }
 
-    /// The driver itself moved bytes along an opaque direction.
-    pub fn pass_on(&mut self, from: StreamId, len: usize) {
-        self.tell(Input::PassedOn(from, len));
+    /// The driver itself moves bytes along an opaque direction.
+    pub(crate) fn pass_on(&mut self, from: StreamId, bytes: &[u8]) {
+        let Direction::Opaque { to } = self.engine.direction(from) else { panic!("not opaque") };
+        open(&mut self.wires, to).queue.extend(bytes);
+        self.tell(Input::PassedOn(from, bytes.len()));
+        self.flush(to);
     }
 
-    pub fn tell(&mut self, input: Input<'_>) {
+    pub(crate) fn tell(&mut self, input: Input<'_>) {
         let now = self.now();
         self.engine.handle(now, input, &mut self.actions);
         self.carry_out(&[]);
     }
 
     /// From now on the peer takes nothing.
-    pub fn stall(&mut self, stream: StreamId) {
+    pub(crate) fn stall(&mut self, stream: StreamId) {
         self.wires.get_mut(&stream).unwrap().is_stalled = true;
     }
 
     /// The peer takes `len` bytes of what is queued for it.
-    pub fn drain(&mut self, stream: StreamId, len: usize) {
+    pub(crate) fn drain(&mut self, stream: StreamId, len: usize) {
         let wire = self.wires.get_mut(&stream).unwrap();
         assert!(len <= wire.queue.len(), "only {} bytes are queued", wire.queue.len());
         wire.heard.extend(wire.queue.drain(..len));
@@ -218,29 +222,29 @@ impl World {
     }
 
     /// The peer takes everything from now on.
-    pub fn unstall(&mut self, stream: StreamId) {
+    pub(crate) fn unstall(&mut self, stream: StreamId) {
         self.wires.get_mut(&stream).unwrap().is_stalled = false;
         self.flush(stream);
     }
 
-    pub fn queued_len(&self, stream: StreamId) -> usize {
+    pub(crate) fn queued_len(&self, stream: StreamId) -> usize {
         self.wires[&stream].queue.len()
     }
 
-    pub fn heard(&self, stream: StreamId) -> &[u8] {
+    pub(crate) fn heard(&self, stream: StreamId) -> &[u8] {
         &self.wires[&stream].heard
     }
 
-    pub fn dialled(&self, stream: StreamId) -> &[SocketAddr] {
+    pub(crate) fn dialled(&self, stream: StreamId) -> &[SocketAddr] {
         &self.wires[&stream].dialled
     }
 
     /// The stream dialled last.
-    pub fn upstream(&self) -> Option<StreamId> {
+    pub(crate) fn upstream(&self) -> Option<StreamId> {
         self.latest_dialled
     }
 
-    pub fn told(&self, stream: StreamId) -> Told {
+    pub(crate) fn told(&self, stream: StreamId) -> Told {
         let wire = &self.wires[&stream];
         match wire.end {
             Some(end) => end,
@@ -251,7 +255,7 @@ impl World {
     }
 
     /// Time passes, and deadlines with it.
-    pub fn wait(&mut self, duration: Duration) {
+    pub(crate) fn wait(&mut self, duration: Duration) {
         let until = self.elapsed + duration;
         while let Some(timeout) = self.engine.next_timeout() {
             let timeout = timeout.since(Instant::ORIGIN);
@@ -265,7 +269,7 @@ impl World {
     }
 
     /// Waits for the next deadline and not longer. Answers how long that took.
-    pub fn wait_for_timeout(&mut self) -> Duration {
+    pub(crate) fn wait_for_timeout(&mut self) -> Duration {
         let timeout = self.engine.next_timeout().expect("something waits for time").since(Instant::ORIGIN);
         let waited = timeout.saturating_sub(self.elapsed);
         self.elapsed += waited;
@@ -279,25 +283,25 @@ impl World {
         self.carry_out(&[]);
     }
 
-    pub fn stop(&mut self) {
+    pub(crate) fn stop(&mut self) {
         let now = self.now();
         self.engine.stop(now, &mut self.actions);
         self.carry_out(&[]);
     }
 
-    pub fn set_config(&mut self, config: Config) {
+    pub(crate) fn set_config(&mut self, config: Config) {
         self.engine.set_config(Arc::new(config));
     }
 
-    pub fn reported(&self) -> impl DoubleEndedIterator<Item = What> {
+    pub(crate) fn reported(&self) -> impl DoubleEndedIterator<Item = What> {
         self.events.iter().map(|event| event.what)
     }
 
-    pub fn has_reported(&self, what: What) -> bool {
+    pub(crate) fn has_reported(&self, what: What) -> bool {
         self.reported().any(|reported| reported == what)
     }
 
-    pub fn outcome(&self) -> Option<Result<(), DropReason>> {
+    pub(crate) fn outcome(&self) -> Option<Result<(), DropReason>> {
         self.reported().find_map(|what| match what {
             What::Ended { outcome, .. } => Some(outcome),
             _ => None,
@@ -305,7 +309,7 @@ impl World {
     }
 
     /// No session, stream or deadline is left.
-    pub fn assert_empty(&self) {
+    pub(crate) fn assert_empty(&self) {
         assert_eq!(self.engine.session_count(), 0, "sessions left");
         assert_eq!((self.engine.leftovers(), self.engine.next_timeout()), ((0, 0), None));
         for (stream, wire) in &self.wires {

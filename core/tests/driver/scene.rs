@@ -15,11 +15,11 @@ use mtproxy_tests::{ClientCodec, ClientOptions};
 use super::{DC, FRONT_DOMAIN, Told, UNIX_SECONDS, World, config, fake_tls, frontless};
 
 /// What the strangers of these tests begin with: 64 bytes that no secret opens.
-pub const STRANGE: [u8; INIT_FRAME_LEN] = [0x41; INIT_FRAME_LEN];
+pub(crate) const STRANGE: [u8; INIT_FRAME_LEN] = [0x41; INIT_FRAME_LEN];
 
-pub struct Scene {
-    pub world: World,
-    pub client: StreamId,
+pub(crate) struct Scene {
+    pub(crate) world: World,
+    pub(crate) client: StreamId,
     /// The Telegram app; `None`: a stranger.
     codec: Option<ClientCodec>,
     client_decoded: Vec<u8>,
@@ -37,110 +37,115 @@ struct Dc {
 
 impl Scene {
     /// A client that has connected and said nothing.
-    pub fn silent(config: Config) -> Self {
+    pub(crate) fn silent(config: Config) -> Self {
         let mut world = World::new(config);
         let client = world.connect();
         Self { world, client, codec: None, client_decoded: Vec::new(), client_decoded_to: 0, dc: None }
     }
 
     /// A stranger that has said `first`.
-    pub fn stranger(config: Config, first: &[u8]) -> Self {
+    pub(crate) fn stranger(config: Config, first: &[u8]) -> Self {
         let mut scene = Self::silent(config);
         scene.world.say(scene.client, first);
         scene
     }
 
     /// A stranger and the front that answers it.
-    pub fn fronting() -> Self {
+    pub(crate) fn fronting() -> Self {
         let mut scene = Self::stranger(config(), &STRANGE);
         scene.world.answer(scene.upstream());
         scene
     }
 
     /// A stranger that is met with silence.
-    pub fn discarding() -> Self {
+    pub(crate) fn discarding() -> Self {
         Self::stranger(frontless(), &STRANGE)
     }
 
     /// An app that has connected and said nothing; the first bytes are [`opening`](Self::opening).
-    pub fn member_with(config: Config, options: ClientOptions) -> Self {
+    pub(crate) fn member_with(config: Config, options: ClientOptions) -> Self {
         let codec = ClientCodec::new(options, Random::from_seed([4; 32]));
         Self { codec: Some(codec), ..Self::silent(config) }
     }
 
     /// Whoever has the link with `secret`.
-    pub fn member(config: Config, secret: Secret) -> Self {
+    pub(crate) fn member(config: Config, secret: Secret) -> Self {
         Self::member_with(config, ClientOptions::new(secret, DC, UNIX_SECONDS))
     }
 
     /// A fake-TLS client whose hello was answered: the scene, and what it would say next.
-    pub fn greeted_with(options: ClientOptions) -> (Self, Vec<u8>) {
+    pub(crate) fn greeted_with(options: ClientOptions) -> (Self, Vec<u8>) {
         let mut scene = Self::member_with(config(), options);
         let hello = scene.opening();
         scene.world.say(scene.client, &hello);
-        let answer = scene.decode_client();
+        let answer = scene.answer_of_handshake();
         (scene, answer)
     }
 
-    pub fn greeted() -> (Self, Vec<u8>) {
+    pub(crate) fn greeted() -> (Self, Vec<u8>) {
         Self::greeted_with(ClientOptions::new(fake_tls(FRONT_DOMAIN), DC, UNIX_SECONDS))
     }
 
     /// An app that is authentic, and its data centre that is being dialled.
-    pub fn dialing_with(config: Config, secret: Secret) -> Self {
+    pub(crate) fn dialing_with(config: Config, secret: Secret) -> Self {
         let is_fake_tls = matches!(secret.kind(), SecretKind::FakeTls(_));
         let mut scene = Self::member(config, secret);
         let opening = scene.opening();
         scene.world.say(scene.client, &opening);
         if is_fake_tls {
-            let answer = scene.decode_client();
+            let answer = scene.answer_of_handshake();
             scene.world.say(scene.client, &answer);
         }
         scene
     }
 
-    pub fn dialing(secret: Secret) -> Self {
+    pub(crate) fn dialing(secret: Secret) -> Self {
         Self::dialing_with(config(), secret)
     }
 
     /// An app and its data centre.
-    pub fn relaying_with(config: Config, secret: Secret) -> Self {
+    pub(crate) fn relaying_with(config: Config, secret: Secret) -> Self {
         let mut scene = Self::dialing_with(config, secret);
         scene.world.answer(scene.upstream());
         scene
     }
 
-    pub fn relaying(secret: Secret) -> Self {
+    pub(crate) fn relaying(secret: Secret) -> Self {
         Self::relaying_with(config(), secret)
     }
 
-    pub fn upstream(&self) -> StreamId {
+    pub(crate) fn upstream(&self) -> StreamId {
         self.world.upstream().expect("an upstream was dialled")
     }
 
-    pub fn opening(&mut self) -> Vec<u8> {
+    /// What a fake-TLS client says once it has received our flight.
+    pub(crate) fn answer_of_handshake(&mut self) -> Vec<u8> {
+        self.decode_client()
+    }
+
+    pub(crate) fn opening(&mut self) -> Vec<u8> {
         self.codec.as_mut().expect("a member").opening()
     }
 
     /// Payload of an app as it is on the wire.
-    pub fn encode(&mut self, payload: &[u8]) -> Vec<u8> {
+    pub(crate) fn encode(&mut self, payload: &[u8]) -> Vec<u8> {
         self.codec.as_mut().expect("a member").encode(payload)
     }
 
     /// The client sends payload: encrypted if it is an app, as it is if it is a stranger.
-    pub fn client_says(&mut self, payload: &[u8]) {
+    pub(crate) fn client_says(&mut self, payload: &[u8]) {
         let wire = self.codec.as_mut().map_or_else(|| payload.to_vec(), |codec| codec.encode(payload));
         self.world.say(self.client, &wire);
     }
 
     /// The data centre or the front sends payload.
-    pub fn upstream_says(&mut self, payload: &[u8]) {
+    pub(crate) fn upstream_says(&mut self, payload: &[u8]) {
         let wire = self.upstream_encode(payload);
         self.world.say(self.upstream(), &wire);
     }
 
     /// Payload of the data centre or front as it is on the wire.
-    pub fn upstream_encode(&mut self, payload: &[u8]) -> Vec<u8> {
+    pub(crate) fn upstream_encode(&mut self, payload: &[u8]) -> Vec<u8> {
         let mut wire = payload.to_vec();
         if self.codec.is_some() {
             self.decode_upstream();
@@ -150,7 +155,7 @@ impl Scene {
     }
 
     /// All payload that the client has received.
-    pub fn client_heard(&mut self) -> Vec<u8> {
+    pub(crate) fn client_heard(&mut self) -> Vec<u8> {
         if self.codec.is_none() {
             return self.world.heard(self.client).to_vec();
         }
@@ -160,7 +165,7 @@ impl Scene {
     }
 
     /// All payload that the data centre has received, or all bytes that the front has.
-    pub fn upstream_heard(&mut self) -> Vec<u8> {
+    pub(crate) fn upstream_heard(&mut self) -> Vec<u8> {
         if self.codec.is_none() {
             return self.world.heard(self.upstream()).to_vec();
         }
@@ -168,27 +173,27 @@ impl Scene {
         self.dc.as_ref().map(|dc| dc.decoded.clone()).unwrap_or_default()
     }
 
-    pub fn client_told(&self) -> Told {
+    pub(crate) fn client_told(&self) -> Told {
         self.world.told(self.client)
     }
 
-    pub fn upstream_told(&self) -> Told {
+    pub(crate) fn upstream_told(&self) -> Told {
         self.world.upstream().map_or(Told::Absent, |upstream| self.world.told(upstream))
     }
 
     /// Waits for the next deadline; it must come after `after`.
-    pub fn times_out_after(&mut self, after: Duration) {
+    pub(crate) fn times_out_after(&mut self, after: Duration) {
         assert_eq!(self.world.wait_for_timeout(), after);
     }
 
     /// The session is over with this outcome, and nothing of it is left.
-    pub fn ended(&self, outcome: Result<(), DropReason>) {
+    pub(crate) fn ended(&self, outcome: Result<(), DropReason>) {
         assert_eq!(self.world.outcome(), Some(outcome));
         self.world.assert_empty();
     }
 
     /// The session goes on.
-    pub fn goes_on(&self) {
+    pub(crate) fn goes_on(&self) {
         assert_eq!(self.world.outcome(), None);
         assert_eq!(self.world.engine.session_count(), 1);
     }

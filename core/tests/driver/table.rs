@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use mtproxy_core::error::DropReason;
 use mtproxy_core::event::What;
 
 use super::Told;
@@ -11,15 +12,15 @@ const DOCUMENT: &str = include_str!("../../../docs/session.md");
 
 /// One row: what the peers are told, what is reported, and the test that observes it.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Row {
-    pub client_told: String,
-    pub upstream_told: String,
-    pub reported: String,
-    pub test: String,
+pub(crate) struct Row {
+    pub(crate) client_told: String,
+    pub(crate) upstream_told: String,
+    pub(crate) reported: String,
+    pub(crate) test: String,
 }
 
 /// The rows of the table, from its heading to the first line that is none.
-pub fn rows() -> Vec<Row> {
+pub(crate) fn rows() -> Vec<Row> {
     let mut lines = DOCUMENT.lines().skip_while(|line| !line.starts_with("| phase | what happened |"));
     assert!(lines.next().is_some(), "docs/session.md has no table of endings");
     lines.skip(1).take_while(|line| line.starts_with('|')).map(parse_row).collect()
@@ -40,7 +41,7 @@ fn parse_row(line: &str) -> Row {
 
 impl Scene {
     /// What was observed is what docs/session.md says in the row of `test`.
-    pub fn is_as_documented(&self, test: &str) {
+    pub(crate) fn is_as_documented(&self, test: &str) {
         let row = rows().into_iter().find(|row| row.test == test);
         let row = row.unwrap_or_else(|| panic!("docs/session.md has no row for {test}"));
         let observed = Row {
@@ -62,7 +63,7 @@ impl Scene {
                 What::Fronted(why) => ("fronted", why.name()),
                 What::Discarding(why) => ("discarding", why.name()),
                 What::Misbehaved(why) => ("misbehaved", why.name()),
-                What::Ended { outcome, .. } => ("ended", outcome.map_or_else(|why| why.name(), |()| "ok")),
+                What::Ended { outcome, .. } => ("ended", outcome.map_or_else(DropReason::name, |()| "ok")),
                 What::Opened
                 | What::Greeted { .. }
                 | What::Authenticated { .. }

@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 
 use mtproxy_core::event::DialError;
 use rustix::io::Errno;
-use rustix::net::sockopt::{set_socket_keepalive, set_tcp_nodelay};
+use rustix::net::sockopt::set_tcp_nodelay;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, connect as connect_socket, ipproto, socket_with};
 
 /// A socket whose connection is on its way.
@@ -15,7 +15,6 @@ pub(super) fn connect(address: SocketAddr) -> Result<OwnedFd, Errno> {
     let fd = socket_with(family, SocketType::STREAM, flags, Some(ipproto::TCP))?;
     // Messages are written whole; waiting for more would only delay them.
     set_tcp_nodelay(&fd, true)?;
-    set_socket_keepalive(&fd, true)?;
     match connect_socket(&fd, &address) {
         Ok(()) | Err(Errno::INPROGRESS) => Ok(fd),
         Err(error) => Err(error),

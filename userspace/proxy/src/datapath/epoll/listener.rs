@@ -14,9 +14,7 @@ use std::time::Duration;
 use mtproxy_core::time::Instant;
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::io::Errno;
-use rustix::net::sockopt::{
-    set_ipv6_v6only, set_socket_keepalive, set_socket_reuseaddr, set_socket_reuseport, set_tcp_nodelay,
-};
+use rustix::net::sockopt::{set_ipv6_v6only, set_socket_reuseaddr, set_socket_reuseport, set_tcp_nodelay};
 use rustix::net::{
     AddressFamily, SocketFlags, SocketType, acceptfrom_with, bind as bind_socket, ipproto, listen,
     socket_with,
@@ -44,9 +42,9 @@ pub fn bind(address: SocketAddr) -> io::Result<OwnedFd> {
     if address.is_ipv6() {
         set_ipv6_v6only(&fd, true)?;
     }
-    // Accepted sockets inherit both: one call here instead of one for each client.
+    // Accepted sockets inherit it: one call here instead of one for each client. Keep-alive is left off on
+    // both sides: the idle timeout finds dead peers sooner.
     set_tcp_nodelay(&fd, true)?;
-    set_socket_keepalive(&fd, true)?;
     bind_socket(&fd, &address)?;
     listen(&fd, BACKLOG)?;
     Ok(fd)
