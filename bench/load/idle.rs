@@ -24,7 +24,7 @@ pub(crate) fn measure_idle(plan: &Plan, progress: &mut Progress) -> Result<Vec<I
     if plan.idle_clients == 0 {
         return Ok(results);
     }
-    let stage = Stage::set(plan.workers)?;
+    let stage = Stage::set(plan)?;
     for target in stage.targets().iter().filter(|target| ROUTES.contains(&target.route)) {
         let route = target.route;
         progress.step(format!("{} idle clients, {}", plan.idle_clients, route.title()));

@@ -62,6 +62,9 @@ struct CommandLine {
     /// Length of a turn, for instance to attach a profiler
     #[arg(long, value_name = "SECONDS")]
     window: Option<u64>,
+    /// proxy_buffer_size of nginx
+    #[arg(long, value_name = "SIZE")]
+    nginx_buffer: Option<String>,
     /// Where to put latest.json, latest.md, cpu.svg and latency.svg
     #[arg(long, value_name = "DIRECTORY", default_value = "bench/results")]
     results: PathBuf,
@@ -88,7 +91,7 @@ fn run(options: &CommandLine) -> Result<()> {
     let plan = plan(options, machine.cores);
     let mut progress = Progress::new(comparison::steps(&plan) + idle::steps(&plan));
     let works = {
-        let stage = Stage::set(plan.workers)?;
+        let stage = Stage::set(&plan)?;
         comparison::compare(&stage, &plan, &mut progress)?
     };
     let idle = idle::measure_idle(&plan, &mut progress)?;
@@ -110,6 +113,9 @@ fn plan(options: &CommandLine, cores: usize) -> Plan {
     }
     plan.rounds = options.rounds.unwrap_or(plan.rounds).max(1);
     plan.window = options.window.map_or(plan.window, Duration::from_secs);
+    if let Some(size) = &options.nginx_buffer {
+        plan.nginx_buffer.clone_from(size);
+    }
     plan
 }
 

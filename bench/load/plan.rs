@@ -6,6 +6,9 @@ use serde::Serialize;
 
 use crate::work::{Route, Work};
 
+/// The size of our proxy's own buffer.
+const NGINX_BUFFER: &str = "64k";
+
 /// The extent of a run.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Plan {
@@ -29,6 +32,8 @@ pub(crate) struct Plan {
     pub(crate) idle_window: Duration,
     /// Threads of the proxy, worker processes of nginx.
     pub(crate) workers: usize,
+    /// nginx's `proxy_buffer_size`.
+    pub(crate) nginx_buffer: String,
 }
 
 impl Plan {
@@ -44,6 +49,7 @@ impl Plan {
             idle_clients: 5000,
             idle_window: Duration::from_secs(8),
             workers,
+            nginx_buffer: NGINX_BUFFER.to_owned(),
         }
     }
 
@@ -59,6 +65,7 @@ impl Plan {
             idle_clients: 500,
             idle_window: Duration::from_secs(2),
             workers,
+            nginx_buffer: NGINX_BUFFER.to_owned(),
         }
     }
 }
