@@ -119,6 +119,7 @@ impl Engine {
             recent_secrets,
             address_memory: AddressMemory::default(),
             streams: Streams::default(),
+            received_bytes: [0; 2],
         };
         Self { sessions: Sessions::default(), shared, sessions_opened: 0, resume_backlog_bytes }
     }
@@ -240,6 +241,12 @@ impl Engine {
     #[must_use]
     pub fn session_count(&self) -> usize {
         self.sessions.len()
+    }
+
+    /// Bytes received from that side so far, over all sessions, those that are open included.
+    #[must_use]
+    pub fn received_bytes(&self, from: Leg) -> u64 {
+        self.shared.received_bytes[from as usize]
     }
 
     /// What is left of ended sessions: `(streams, deadlines)` beyond those of the open ones. Always

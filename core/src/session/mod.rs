@@ -146,6 +146,7 @@ impl Session {
             Leg::Client => self.from_client_bytes += len as u64,
             Leg::Upstream => self.from_upstream_bytes += len as u64,
         }
+        turn.shared.received_bytes[from as usize] += len as u64;
         turn.shared.deadlines.touch_idle(turn.session, turn.now.instant);
     }
 
