@@ -114,7 +114,7 @@ impl Witness {
     }
 
     fn is_secret_of(&self, secret: SecretId, name: &str) -> bool {
-        self.configs.iter().any(|config| config.credentials.name(secret) == Some(name))
+        self.configs.iter().any(|config| config.credentials.names().nth(secret.0 as usize) == Some(name))
     }
 
     /// The ending is the one that docs/session.md has for what happened.
