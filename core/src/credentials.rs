@@ -68,6 +68,12 @@ impl Credentials {
         self.entries.is_empty()
     }
 
+    /// True if some secret opens init frames that do not come inside TLS.
+    #[must_use]
+    pub fn admit_without_tls(&self) -> bool {
+        self.entries.iter().any(|credential| !matches!(credential.secret.kind(), SecretKind::FakeTls(_)))
+    }
+
     /// The names of all secrets, for statistics and logs, in the order of their [`SecretId`].
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.entries.iter().map(|credential| credential.name.as_str())
