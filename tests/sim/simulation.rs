@@ -130,6 +130,9 @@ impl Simulation {
                 return Ok(true);
             }
         }
+        if self.driver.engine.session_count() == 0 {
+            self.world.check_leftovers(&self.driver)?;
+        }
         let Some(moment) = self.world.schedule.pop() else { return Ok(false) };
         self.happens(moment)?;
         Ok(true)

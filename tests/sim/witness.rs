@@ -56,6 +56,7 @@ pub(crate) struct SessionBook {
     /// Bytes handed in or passed on, by leg.
     pub(crate) received: [usize; 2],
     pub(crate) reset_at: [Option<Duration>; 2],
+    pub(crate) first_byte_at: Option<Duration>,
     pub(crate) last_byte_at: Duration,
     pub(crate) last_activity_at: Duration,
 }
@@ -146,6 +147,7 @@ impl Witness {
         if let Some(book) = self.streams.get(&stream) {
             let session = &mut self.sessions[book.session];
             session.received[book.leg as usize] += len;
+            session.first_byte_at.get_or_insert(now);
             session.last_byte_at = now;
             session.last_activity_at = now;
         }
