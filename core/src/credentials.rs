@@ -32,6 +32,11 @@ pub struct Credentials {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SecretId(pub u32);
 
+impl SecretId {
+    /// Of a secret that a reload has removed after a client had shown it.
+    pub const REMOVED: Self = Self(u32::MAX);
+}
+
 #[derive(Clone)]
 struct Credential {
     name: String,
@@ -63,10 +68,17 @@ impl Credentials {
         self.entries.is_empty()
     }
 
-    /// The name of a secret, for statistics and logs.
-    #[must_use]
-    pub fn name(&self, id: SecretId) -> Option<&str> {
-        self.get(id).map(|credential| credential.name.as_str())
+    /// The names of all secrets, for statistics and logs, in the order of their [`SecretId`].
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.entries.iter().map(|credential| credential.name.as_str())
+    }
+
+    /// The number that the secret `id` of `older` has here. A reload may number secrets anew; the name is
+    /// what stays.
+    pub(crate) fn renumbered(&self, id: SecretId, older: &Self) -> SecretId {
+        let name = older.get(id).map(|credential| credential.name.as_str());
+        let found = (0..).map(SecretId).zip(self.names()).find(|(_, other)| Some(*other) == name);
+        found.map_or(SecretId::REMOVED, |(id, _)| id)
     }
 
     /// HMAC-SHA256 under the key of `id`, ready for data.

@@ -69,11 +69,28 @@ pub enum Direction {
         to: StreamId,
     },
     /// Puts record headers between them.
-    Framed,
+    Framed {
+        /// Where they go.
+        to: StreamId,
+    },
     /// Changes the cipher, and takes record headers off.
-    Rekeyed,
+    Rekeyed {
+        /// Where they go.
+        to: StreamId,
+    },
     /// The session has not got that far, or is already over.
     Unsettled,
+}
+
+impl Direction {
+    /// The stream that the bytes go to, once that is settled.
+    #[must_use]
+    pub fn to(self) -> Option<StreamId> {
+        match self {
+            Self::Opaque { to } | Self::Framed { to } | Self::Rekeyed { to } => Some(to),
+            Self::Unsettled => None,
+        }
+    }
 }
 
 /// All sessions of one worker.
@@ -102,6 +119,7 @@ impl Engine {
             recent_secrets,
             address_memory: AddressMemory::default(),
             streams: Streams::default(),
+            received_bytes: [0; 2],
         };
         Self { sessions: Sessions::default(), shared, sessions_opened: 0, resume_backlog_bytes }
     }
@@ -190,7 +208,8 @@ impl Engine {
                 let backlog = self.shared.streams.backlog_bytes(legs.to(stream.leg.other()));
                 self.shared.config.relay_window_bytes.saturating_sub(backlog)
             }
-            Phase::Dialing(_) | Phase::Closing(_) => 0,
+            Phase::Closing(closing) => closing.credit(),
+            Phase::Dialing(_) => 0,
         }
     }
 
@@ -198,14 +217,16 @@ impl Engine {
     #[must_use]
     pub fn direction(&self, from: StreamId) -> Direction {
         let Some((stream, phase)) = self.find(from) else { return Direction::Unsettled };
-        match phase {
-            Phase::Fronting(legs) => Direction::Opaque { to: legs.to(stream.leg.other()) },
-            Phase::Relaying(legs, relaying) if relaying.is_opaque(stream.leg) => {
-                Direction::Opaque { to: legs.to(stream.leg.other()) }
-            }
-            Phase::Relaying(..) if stream.leg == Leg::Upstream => Direction::Framed,
-            Phase::Relaying(..) => Direction::Rekeyed,
-            _ => Direction::Unsettled,
+        let (legs, relaying) = match phase {
+            Phase::Fronting(legs) => (legs, None),
+            Phase::Relaying(legs, relaying) => (legs, Some(relaying)),
+            _ => return Direction::Unsettled,
+        };
+        let to = legs.to(stream.leg.other());
+        match relaying {
+            Some(_) if stream.leg == Leg::Client => Direction::Rekeyed { to },
+            Some(relaying) if !relaying.is_opaque(stream.leg) => Direction::Framed { to },
+            _ => Direction::Opaque { to },
         }
     }
 
@@ -220,6 +241,12 @@ impl Engine {
     #[must_use]
     pub fn session_count(&self) -> usize {
         self.sessions.len()
+    }
+
+    /// Bytes received from that side so far, over all sessions, those that are open included.
+    #[must_use]
+    pub fn received_bytes(&self, from: Leg) -> u64 {
+        self.shared.received_bytes[from as usize]
     }
 
     /// What is left of ended sessions: `(streams, deadlines)` beyond those of the open ones. Always

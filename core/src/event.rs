@@ -33,7 +33,7 @@ pub enum What {
     },
     /// The init frame was authentic; the data centre is being dialled.
     Authenticated {
-        /// Whose secret it was.
+        /// Whose secret it was, in the configuration in force.
         secret: SecretId,
         /// The client's framing.
         transport: Transport,

@@ -8,7 +8,7 @@ use driver::{
     padded, plain,
 };
 use mtproxy_core::config::Config;
-use mtproxy_core::credentials::SecretId;
+use mtproxy_core::credentials::{Credentials, SecretId};
 use mtproxy_core::error::PeerMisbehaved;
 use mtproxy_core::event::What;
 use mtproxy_core::random::Random;
@@ -144,6 +144,32 @@ fn a_hello_answered_before_a_reload_is_completed_under_the_secret_that_answered_
     scene.world.set_config(serving([second, first]));
     scene.world.say(scene.client, &answer);
     assert!(scene.world.reported().any(|what| matches!(what, What::Authenticated { .. })));
+}
+
+#[test]
+fn a_client_admitted_across_a_reload_is_reported_under_the_number_its_secrets_name_has_now() {
+    let named = |names: &[&'static str]| {
+        let secret = |name: &str| Secret::new([name.as_bytes()[0]; 16], SecretKind::Plain);
+        Config {
+            credentials: Credentials::new(names.iter().map(|name| ((*name).into(), secret(name)))),
+            ..config()
+        }
+    };
+    for (names_after, reported) in
+        [(&["a", "b"][..], SecretId(1)), (&["b", "c", "a"], SecretId(0)), (&["a", "c"], SecretId::REMOVED)]
+    {
+        let mut scene = Scene::member(named(&["a", "b"]), Secret::new([b'b'; 16], tls(FRONT_DOMAIN)));
+        let hello = scene.opening();
+        scene.world.say(scene.client, &hello);
+        let answer = scene.answer_of_handshake();
+        scene.world.set_config(named(names_after));
+        scene.world.say(scene.client, &answer);
+        let admitted = scene.world.reported().find_map(|what| match what {
+            What::Authenticated { secret, .. } => Some(secret),
+            _ => None,
+        });
+        assert_eq!(admitted, Some(reported), "{names_after:?}");
+    }
 }
 
 proptest! {

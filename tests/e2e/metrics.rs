@@ -1,9 +1,10 @@
 //! What an operator sees from outside: the metrics and the health of a running proxy.
 
 use std::net::SocketAddr;
+use std::time::Instant;
 
 use mtproxy_core::secret::SecretKind;
-use mtproxy_tests::socket::refusing_address;
+use mtproxy_tests::socket::{PATIENCE, refusing_address};
 use mtproxy_tests::{DcMode, FrontManner, Pace, Socket};
 
 use crate::scene::{Mode, Scene, loopback_v4, secret};
@@ -52,6 +53,33 @@ fn metrics_are_prometheus_text_that_moves_and_health_is_ok() {
     assert!(moved.len() >= 3, "only {moved:?} moved:\n{after}");
     let (status, _) = get(metrics, "/nothing");
     assert!(status.contains(" 404 "), "{status}");
+}
+
+#[test]
+fn what_an_open_session_has_received_and_whose_secret_it_showed_is_on_the_page() {
+    let metrics = refusing_address(loopback_v4());
+    let key_hex = secret(SecretKind::Plain).reveal();
+    let scene = Scene::with(DcMode::Packets, FrontManner::AnswersAtOnce, |command| {
+        let secrets = format!("[[secrets]]\nname = \"family\"\nsecret = \"{key_hex}\"\n");
+        command.config(&secrets).option("--metrics", &metrics.to_string()).option("--log", "debug")
+    });
+    let mut client = scene.client(Mode::Ee);
+    client.download(1 << 20);
+    let shown = "mtproxy_authenticated_by_secret_total{secret=\"family\"} 1\n";
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let (_, page) = get(metrics, "/metrics");
+        let received = page.lines().find(|line| line.contains("received_bytes_total{from=\"upstream\"}"));
+        let received = received.and_then(|line| line.rsplit(' ').next()?.parse::<u64>().ok());
+        if page.contains(shown) && received.is_some_and(|bytes| bytes > 1 << 20) {
+            break;
+        }
+        assert!(Instant::now() < deadline, "{shown} and a megabyte not in\n{page}");
+    }
+    assert!(
+        scene.proxy.stderr().iter().any(|line| line.contains("authenticated") && line.contains("family"))
+    );
+    drop(client);
 }
 
 #[test]

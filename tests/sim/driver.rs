@@ -184,7 +184,7 @@ impl Driver {
         let mut bytes = pipe.take(len);
         world.wake_speaker(connection);
         world.witness.check_credit(&self.engine, stream, len)?;
-        world.witness.hands_in(stream, len, world.schedule.elapsed);
+        world.witness.hands_in(&self.engine, stream, len, world.schedule.elapsed);
         if let (true, Direction::Opaque { to }) = (splices, self.engine.direction(stream)) {
             let bound = world.witness.queue_bound(true, self.queued(to), 0);
             if let Some(socket) = self.sockets.get_mut(&to) {

@@ -419,11 +419,14 @@ impl Simulation {
         let is_over = session.ended == Some(Ok(()));
         if is_whole(Leg::Upstream) {
             let (least, heard) = if is_fronted {
-                (session.received[0], account.front_heard)
+                (session.to_be_relayed(Leg::Client), account.front_heard)
             } else if is_over {
                 (account.to_upstream.said, account.to_upstream.heard)
             } else {
-                (account.to_upstream.payload_within(session.received[0]), account.to_upstream.heard)
+                (
+                    account.to_upstream.payload_within(session.to_be_relayed(Leg::Client)),
+                    account.to_upstream.heard,
+                )
             };
             require(heard >= least, Checker::Completeness, || {
                 format!("client {client} said {least} bytes, {heard} came to its upstream")
@@ -431,7 +434,8 @@ impl Simulation {
         }
         if is_whole(Leg::Client) {
             let track = &account.to_client;
-            let least = if is_over { track.said } else { track.payload_within(session.received[1]) };
+            let least =
+                if is_over { track.said } else { track.payload_within(session.to_be_relayed(Leg::Upstream)) };
             require(track.heard >= least, Checker::Completeness, || {
                 format!("client {client} was told {least} bytes, {} came", track.heard)
             })?;

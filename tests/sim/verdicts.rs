@@ -135,7 +135,8 @@ impl Witness {
     }
 
     fn is_secret_of(&self, secret: SecretId, name: &str) -> bool {
-        self.configs.iter().any(|config| config.credentials.name(secret) == Some(name))
+        let in_force = self.configs.last().expect("there is always a configuration");
+        in_force.credentials.names().nth(secret.0 as usize) == Some(name)
     }
 
     /// The ending is the one that docs/session.md has for what happened.

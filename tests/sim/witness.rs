@@ -55,6 +55,8 @@ pub(crate) struct SessionBook {
     pub(crate) dials_failed: usize,
     /// Bytes handed in or passed on, by leg.
     pub(crate) received: [usize; 2],
+    /// Those of them that came when the session was over: read only so as not to answer them with RST.
+    pub(crate) received_in_vain: [usize; 2],
     pub(crate) reset_at: [Option<Duration>; 2],
     pub(crate) first_byte_at: Option<Duration>,
     pub(crate) last_byte_at: Duration,
@@ -62,6 +64,11 @@ pub(crate) struct SessionBook {
 }
 
 impl SessionBook {
+    /// Bytes of `leg` that the other side must get.
+    pub(crate) fn to_be_relayed(&self, leg: Leg) -> usize {
+        self.received[leg as usize] - self.received_in_vain[leg as usize]
+    }
+
     pub(crate) fn is_fronted(&self) -> bool {
         self.fronted.is_some()
     }
@@ -142,13 +149,17 @@ impl Witness {
     }
 
     /// Bytes are about to be handed in, or have been passed on.
-    pub(crate) fn hands_in(&mut self, stream: StreamId, len: usize, now: Duration) {
+    pub(crate) fn hands_in(&mut self, engine: &Engine, stream: StreamId, len: usize, now: Duration) {
         self.tally.inputs += 1;
         if let Some(book) = self.streams.get(&stream) {
             let session = &mut self.sessions[book.session];
             session.received[book.leg as usize] += len;
             session.first_byte_at.get_or_insert(now);
-            session.last_byte_at = now;
+            if session.is_connected && engine.direction(stream) == Direction::Unsettled {
+                session.received_in_vain[book.leg as usize] += len;
+            } else {
+                session.last_byte_at = now;
+            }
             session.last_activity_at = now;
         }
     }
@@ -270,7 +281,7 @@ impl Witness {
         if is_settled {
             queued.max(self.window()) + headers
         } else {
-            RECEIVED_LEN_MAX.max(self.window()) + INIT_FRAME_LEN + headers
+            queued.max(RECEIVED_LEN_MAX).max(self.window()) + INIT_FRAME_LEN + headers
         }
     }
 

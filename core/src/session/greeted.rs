@@ -83,7 +83,13 @@ impl Greeted {
         let Some(opened) = opened.filter(|frame| frame.transport == Transport::PaddedIntermediate) else {
             return self.misbehaved(PeerMisbehaved::UnknownInnerInitFrame, turn);
         };
-        let mut phase = Relaying::dial(turn, self.client, self.secret, opened, Some(self.records));
+        let config = &turn.shared.config;
+        let secret = if Arc::ptr_eq(config, &self.config) {
+            self.secret
+        } else {
+            config.credentials.renumbered(self.secret, &self.config.credentials)
+        };
+        let mut phase = Relaying::dial(turn, self.client, secret, opened, Some(self.records));
         if let Phase::Dialing(dialing) = &mut phase
             && let Err(why) = dialing.relay_payload(bytes, behind_frame, turn)
         {

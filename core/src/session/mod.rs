@@ -8,7 +8,7 @@
 //!      ├─ stranger, and there is a front ──────────────────────────┘  └─ connected ─► Fronting ──┤
 //!      └─ stranger, and there is none ─► Discarding ─────────────────────────────────────────────┤
 //!                                                                                                ▼
-//!                                                                            Closing: flush, then gone
+//!                                                                            Closing: flush, FIN, gone
 //! ```
 //! Each phase owns only what it needs; a transition consumes the old phase. docs/session.md has the table
 //! of endings, and a test for each of its rows.
@@ -106,7 +106,7 @@ pub(crate) enum Phase {
     Fronting(Legs),
     /// A stranger and silence.
     Discarding(Discarding),
-    /// Nothing more is read; what is queued is still being sent.
+    /// Nothing more is relayed; what is queued is still being sent.
     Closing(Closing),
 }
 
@@ -146,6 +146,7 @@ impl Session {
             Leg::Client => self.from_client_bytes += len as u64,
             Leg::Upstream => self.from_upstream_bytes += len as u64,
         }
+        turn.shared.received_bytes[from as usize] += len as u64;
         turn.shared.deadlines.touch_idle(turn.session, turn.now.instant);
     }
 
@@ -170,6 +171,7 @@ impl Session {
 
     /// One side has reset its connection. The driver has already lost the stream.
     pub(crate) fn reset(&mut self, from: Leg, stream: StreamId, turn: &mut Turn<'_>) {
+        let unsent_bytes = turn.shared.streams.backlog_bytes(stream);
         turn.forget(stream);
         let why = match from {
             Leg::Client => DropReason::ClientReset,
@@ -184,7 +186,7 @@ impl Session {
             Phase::Relaying(legs, _) => turn.leave(&[(legs.to(from.other()), Farewell::Close)], Err(why)),
             Phase::Fronting(legs) => turn.leave(&[(legs.to(from.other()), Farewell::Abort)], Err(why)),
             Phase::Closing(mut closing) => {
-                closing.lost(stream);
+                closing.lost(stream, unsent_bytes);
                 Phase::Closing(closing)
             }
         });
@@ -193,7 +195,7 @@ impl Session {
     /// The driver has sent something: a queue is shorter.
     pub(crate) fn sent(&mut self, turn: &mut Turn<'_>) {
         if let Phase::Closing(closing) = &mut self.phase {
-            closing.sent(turn);
+            closing.proceed(turn);
         }
     }
 
@@ -232,8 +234,12 @@ impl Phase {
             Self::Handshaking(handshaking) => handshaking.receive(bytes, turn),
             Self::Greeted(greeted) => greeted.receive(bytes, turn),
             Self::Discarding(discarding) => discarding.receive(bytes.len(), turn),
-            // Without credit nothing is read; what a driver had already read is of no use any more.
-            other @ (Self::Dialing(_) | Self::Relaying(..) | Self::Fronting(_) | Self::Closing(_)) => other,
+            Self::Closing(mut closing) => {
+                closing.receive(bytes.len(), turn);
+                Self::Closing(closing)
+            }
+            // Without credit nothing is read.
+            other @ (Self::Dialing(_) | Self::Relaying(..) | Self::Fronting(_)) => other,
         }
     }
 
@@ -259,7 +265,10 @@ impl Phase {
                 turn.shut_down(legs.to(from.other()));
                 Self::Fronting(legs)
             }
-            Self::Closing(closing) => Self::Closing(closing),
+            Self::Closing(mut closing) => {
+                closing.proceed(turn);
+                Self::Closing(closing)
+            }
         }
     }
 
@@ -313,7 +322,7 @@ impl Legs {
 /// How a session takes leave of one of its peers, once what is queued for it is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Farewell {
-    /// FIN.
+    /// FIN, and patience until the peer's own.
     Close,
     /// RST: what the other side did is passed on as it was.
     Abort,

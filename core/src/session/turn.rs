@@ -28,6 +28,8 @@ pub(crate) struct Shared {
     pub(crate) address_memory: AddressMemory,
     pub(crate) streams: Streams,
     pub(crate) deadlines: Deadlines,
+    /// Bytes received so far, by the [`Leg`] they came from.
+    pub(crate) received_bytes: [u64; 2],
 }
 
 /// One session's access to them, for one input.

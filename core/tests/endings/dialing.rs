@@ -78,7 +78,7 @@ fn a_stranger_is_closed_when_the_front_has_no_address() {
     let domain = FRONT_DOMAIN.parse().unwrap();
     let unresolved = Front { domain, addresses: Vec::new(), flight_len: 2000 };
     let config = Config { fronts: Fronts::new([unresolved]), ..config() };
-    let scene = Scene::stranger(config, &STRANGE);
+    let mut scene = Scene::stranger(config, &STRANGE);
     scene.is_as_documented("a_stranger_is_closed_when_the_front_has_no_address");
 }
 

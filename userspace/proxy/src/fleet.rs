@@ -16,6 +16,7 @@ use mtproxy_core::random::Random;
 
 use crate::datapath::epoll::{ConnectionLimit, Epoll, bind};
 use crate::replay::SharedReplayCache;
+use crate::telemetry::events::Recorder;
 use crate::telemetry::metrics::Metrics;
 use crate::worker::{Command, Worker, WorkerHandle, mailbox};
 
@@ -92,11 +93,12 @@ impl Fleet {
         for (index, sockets) in ports.sockets.into_iter().enumerate() {
             let (handle, mailbox, wake) = mailbox()?;
             let engine = Engine::new(Arc::clone(&shared.config), seed()?, Box::new(replay_cache.clone()));
-            let (limit, metrics) = (shared.limit.clone(), Arc::clone(&shared.metrics));
+            let limit = shared.limit.clone();
+            let recorder = Recorder::new(index, Arc::clone(&shared.metrics), &shared.config.credentials);
             // The datapath is made on its own thread: epoll's events may not move between threads.
             let serve = move || {
                 let datapath = Epoll::new(sockets, limit, wake)?;
-                Worker::new(index, engine, datapath, mailbox, metrics).run()
+                Worker::new(engine, datapath, mailbox, recorder).run()
             };
             spawn(index, serve, ends.clone())?;
             workers.push(handle);

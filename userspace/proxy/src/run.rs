@@ -44,7 +44,8 @@ pub fn serve(args: &RunArgs) -> Result<ExitCode, Complaints> {
         privileges::become_user(user)?;
     }
 
-    let metrics = Arc::new(Metrics::new(settings.workers.get()));
+    let connections_limit = most_connections(&settings, descriptors);
+    let metrics = Arc::new(Metrics::new(settings.workers.get(), connections_limit));
     if let Some(listener) = metrics_port {
         http::serve(listener, metrics.clone()).map_err(|error| out_of_threads(&error))?;
     }
@@ -54,7 +55,7 @@ pub fn serve(args: &RunArgs) -> Result<ExitCode, Complaints> {
     let shared = Shared {
         config: Arc::new(settings.engine_config(fronts)),
         metrics: metrics.clone(),
-        limit: ConnectionLimit::new(most_connections(&settings, descriptors)),
+        limit: ConnectionLimit::new(connections_limit),
         replay_entries: settings.limits.replay_entries,
     };
     let (worker_sender, worker_ends) = channel::unbounded();

@@ -11,13 +11,13 @@ use std::time::Duration;
 use crossbeam::channel::{Receiver, Sender, unbounded};
 use mtproxy_core::config::Config;
 use mtproxy_core::engine::Engine;
+use mtproxy_core::stream::Leg;
 use mtproxy_core::time::{Instant, Now};
 use rustix::event::{EventfdFlags, eventfd};
 
 use crate::clock::Clock;
 use crate::datapath::epoll::Epoll;
-use crate::telemetry::events;
-use crate::telemetry::metrics::Metrics;
+use crate::telemetry::events::Recorder;
 
 /// What the control thread may ask of a worker.
 #[derive(Debug)]
@@ -68,23 +68,15 @@ pub struct Worker {
     engine: Engine,
     datapath: Epoll,
     mailbox: Mailbox,
-    metrics: Arc<Metrics>,
-    /// Which worker this is, counted from zero.
-    index: usize,
+    recorder: Recorder,
     draining_until: Option<Instant>,
 }
 
 impl Worker {
     /// A worker that is ready to run.
     #[must_use]
-    pub fn new(
-        index: usize,
-        engine: Engine,
-        datapath: Epoll,
-        mailbox: Mailbox,
-        metrics: Arc<Metrics>,
-    ) -> Self {
-        Self { clock: Clock::start(), engine, datapath, mailbox, metrics, index, draining_until: None }
+    pub fn new(engine: Engine, datapath: Epoll, mailbox: Mailbox, recorder: Recorder) -> Self {
+        Self { clock: Clock::start(), engine, datapath, mailbox, recorder, draining_until: None }
     }
 
     /// Serves clients until drained.
@@ -117,7 +109,10 @@ impl Worker {
     fn obey(&mut self, now: Now) {
         while let Ok(command) = self.mailbox.commands.try_recv() {
             match command {
-                Command::Configure(config) => self.engine.set_config(config),
+                Command::Configure(config) => {
+                    self.recorder.configure(&config.credentials);
+                    self.engine.set_config(config);
+                }
                 Command::Drain(grace) => {
                     self.datapath.stop_accepting();
                     self.draining_until = Some(now.instant.plus(grace));
@@ -127,10 +122,13 @@ impl Worker {
     }
 
     fn record(&mut self) {
-        let counters = self.metrics.worker(self.index);
         for event in self.datapath.drain_reports() {
-            events::record(counters, self.index, &event);
+            self.recorder.record(&event);
         }
+        let counters = self.recorder.counters();
+        counters.received_bytes[0].publish(self.engine.received_bytes(Leg::Client));
+        counters.received_bytes[1].publish(self.engine.received_bytes(Leg::Upstream));
+        counters.accept_pauses.publish(self.datapath.accept_pauses());
     }
 
     fn is_over(&self, now: Now) -> bool {

@@ -152,6 +152,30 @@ fn while_draining_health_turns_nobody_is_accepted_and_a_second_signal_ends_it_wi
 }
 
 #[test]
+fn the_page_has_the_limit_and_every_named_secret_also_one_that_a_reload_brings() {
+    let scratch = Scratch::new("names");
+    let metrics = free_port();
+    let content = format!(
+        "listen = [\"127.0.0.1:0\"]\nworkers = 2\nmetrics = \"{metrics}\"\n\
+        [limits]\nconnections = 77\n[[secrets]]\nname = \"family\"\nsecret = \"{SECRET}\"\n"
+    );
+    let file = scratch.write("f.toml", &content);
+    let mut proxy = Proxy::start(&["--config", &file]);
+    proxy.ready();
+    let count_of = |name| format!("mtproxy_authenticated_by_secret_total{{secret=\"{name}\"}} 0\n");
+    let page = get(&metrics, "/metrics");
+    assert!(page.contains(&count_of("family")) && !page.contains("guests"), "{page}");
+    assert!(page.contains("mtproxy_connections_limit 77\n"), "{page}");
+    scratch.write("f.toml", &format!("{content}[[secrets]]\nname = \"guests\"\nsecret = \"dd{SECRET}\"\n"));
+    proxy.signal(Signal::HUP);
+    proxy.expect_line("reloaded");
+    let deadline = Instant::now() + SOON;
+    while !get(&metrics, "/metrics").contains(&count_of("guests")) {
+        assert!(Instant::now() < deadline, "the new secret is never listed");
+    }
+}
+
+#[test]
 fn the_grace_period_is_the_configured_one() {
     let scratch = Scratch::new("grace");
     let file = scratch.write("f.toml", "[timeouts]\ndrain_seconds = 0\n");

@@ -177,7 +177,7 @@ mod tests {
         fn open() -> Self {
             let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
             let address = listener.local_addr().unwrap();
-            let metrics = Arc::new(Metrics::new(1));
+            let metrics = Arc::new(Metrics::new(1, 10));
             serve(listener, metrics.clone()).unwrap();
             Self { address, metrics }
         }

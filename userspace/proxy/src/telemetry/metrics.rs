@@ -4,10 +4,14 @@
 //! add a field to [`WorkerCounters`] and a row to [`METRICS`]: the exposition and the table in
 //! docs/operations.md, which a test compares, follow from the row.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use mtproxy_core::credentials::Credentials;
 use mtproxy_core::error::{DropReason, PeerMisbehaved};
 
 /// A number that one thread increases and any thread reads.
@@ -18,7 +22,12 @@ impl Counter {
     /// Adds `amount`. Only the thread that owns the counter may call this: with a single writer, a load
     /// and a store are enough, and cost what an ordinary addition costs.
     pub fn add(&self, amount: u64) {
-        self.0.store(self.0.load(Relaxed).wrapping_add(amount), Relaxed);
+        self.publish(self.0.load(Relaxed).wrapping_add(amount));
+    }
+
+    /// Shows `total`, which its owner counts elsewhere.
+    pub fn publish(&self, total: u64) {
+        self.0.store(total, Relaxed);
     }
 
     /// The present value.
@@ -69,8 +78,31 @@ pub struct WorkerCounters {
     pub misbehaved: [Counter; PeerMisbehaved::ALL.len()],
     /// Attempts to reach a data centre or front that failed, in the order of [`DIAL_FAILURES`].
     pub dial_failures: [Counter; DIAL_FAILURES.len()],
-    /// Bytes received in sessions that have ended, in the order of [`BYTE_ORIGINS`].
+    /// Bytes received, in the order of [`BYTE_ORIGINS`].
     pub received_bytes: [Counter; BYTE_ORIGINS.len()],
+    /// How often accepting was paused for want of descriptors or places.
+    pub accept_pauses: Counter,
+}
+
+/// What is counted of one secret. All workers count here: once for each client, for which they share the
+/// count of connections and the replay cache anyway.
+#[derive(Debug)]
+pub struct SecretCounters {
+    name: String,
+    authenticated: AtomicU64,
+}
+
+impl SecretCounters {
+    /// The name of the secret.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Another client has shown the secret.
+    pub fn count_authenticated(&self) {
+        self.authenticated.fetch_add(1, Relaxed);
+    }
 }
 
 /// Everything that can be scraped.
@@ -78,15 +110,23 @@ pub struct WorkerCounters {
 pub struct Metrics {
     started: SystemTime,
     is_draining: AtomicBool,
+    connections_limit: usize,
     workers: Box<[WorkerCounters]>,
+    /// By name: every secret that was configured since the start. Locked for a scrape and for a reload.
+    secrets: Mutex<BTreeMap<String, Arc<SecretCounters>>>,
 }
 
 impl Metrics {
-    /// Counters for so many workers, all at zero.
+    /// Counters for so many workers, all at zero, of a proxy that admits so many clients at a time.
     #[must_use]
-    pub fn new(workers: usize) -> Self {
-        let workers = (0..workers).map(|_| WorkerCounters::default()).collect();
-        Self { started: SystemTime::now(), is_draining: AtomicBool::new(false), workers }
+    pub fn new(workers: usize, connections_limit: usize) -> Self {
+        Self {
+            started: SystemTime::now(),
+            is_draining: AtomicBool::new(false),
+            connections_limit,
+            workers: (0..workers).map(|_| WorkerCounters::default()).collect(),
+            secrets: Mutex::default(),
+        }
     }
 
     /// The block of one worker, numbered from zero.
@@ -96,6 +136,18 @@ impl Metrics {
     #[must_use]
     pub fn worker(&self, worker: usize) -> &WorkerCounters {
         &self.workers[worker]
+    }
+
+    /// The counters of these secrets, in their order. A secret is known by its name: after a reload the
+    /// same name counts on, whatever else has changed.
+    #[must_use]
+    pub fn secrets(&self, credentials: &Credentials) -> Vec<Arc<SecretCounters>> {
+        let mut known = self.known_secrets();
+        let mut counters_of = |name: &str| {
+            let new = || SecretCounters { name: name.to_owned(), authenticated: AtomicU64::new(0) };
+            Arc::clone(known.entry(name.to_owned()).or_insert_with(|| Arc::new(new())))
+        };
+        credentials.names().map(&mut counters_of).collect()
     }
 
     /// From now on the proxy takes no new clients.
@@ -140,7 +192,14 @@ impl Metrics {
         counters: impl Fn(&WorkerCounters) -> &[Counter; N],
     ) -> Vec<Sample> {
         let sum = |index: usize| self.sum(|worker| &counters(worker)[index]);
-        labels.into_iter().enumerate().map(|(index, label)| Sample { label, value: sum(index) }).collect()
+        let sample =
+            |(index, label): (usize, &'static str)| Sample { label: label.into(), value: sum(index) };
+        labels.into_iter().enumerate().map(sample).collect()
+    }
+
+    fn known_secrets(&self) -> MutexGuard<'_, BTreeMap<String, Arc<SecretCounters>>> {
+        // Whoever panicked inside left a table that is whole.
+        self.secrets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -170,7 +229,7 @@ pub struct Metric {
 
 /// One value; `label` is empty if the metric has no label.
 struct Sample {
-    label: &'static str,
+    label: Cow<'static, str>,
     value: u64,
 }
 
@@ -185,8 +244,7 @@ impl Metric {
             if self.label.is_empty() {
                 writeln!(page, "{} {value}", self.name)?;
             } else {
-                // Label values are words of this program: nothing to escape.
-                writeln!(page, "{}{{{}=\"{label}\"}} {value}", self.name, self.label)?;
+                writeln!(page, "{}{{{}=\"{}\"}} {value}", self.name, self.label, escaped(&label))?;
             }
         }
         Ok(())
@@ -194,7 +252,12 @@ impl Metric {
 }
 
 fn one(value: u64) -> Vec<Sample> {
-    vec![Sample { label: "", value }]
+    vec![Sample { label: "".into(), value }]
+}
+
+/// A label's value as the exposition format has it between quotation marks.
+fn escaped(value: &str) -> String {
+    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
 
 /// Every metric there is, in the order of the page.
@@ -211,7 +274,7 @@ pub const METRICS: &[Metric] = &[
         kind: Kind::Gauge,
         help: "Always 1; the label says which version runs",
         label: "version",
-        read: |_| vec![Sample { label: env!("CARGO_PKG_VERSION"), value: 1 }],
+        read: |_| vec![Sample { label: env!("CARGO_PKG_VERSION").into(), value: 1 }],
     },
     Metric {
         name: "mtproxy_workers",
@@ -226,6 +289,20 @@ pub const METRICS: &[Metric] = &[
         help: "1 once the proxy takes no new clients, else 0",
         label: "",
         read: |metrics| one(metrics.is_draining().into()),
+    },
+    Metric {
+        name: "mtproxy_connections_limit",
+        kind: Kind::Gauge,
+        help: "Client connections that there may be at a time; beyond it new ones wait",
+        label: "",
+        read: |metrics| one(metrics.connections_limit as u64),
+    },
+    Metric {
+        name: "mtproxy_accept_pauses_total",
+        kind: Kind::Counter,
+        help: "Times that a worker stopped accepting for a tenth of a second, at the limit or out of descriptors",
+        label: "",
+        read: |metrics| one(metrics.sum(|worker| &worker.accept_pauses)),
     },
     Metric {
         name: "mtproxy_sessions_open",
@@ -265,6 +342,19 @@ pub const METRICS: &[Metric] = &[
         read: |metrics| metrics.sum_each(MODES, |worker| &worker.authenticated),
     },
     Metric {
+        name: "mtproxy_authenticated_by_secret_total",
+        kind: Kind::Counter,
+        help: "Clients that showed a valid secret, by its name",
+        label: "secret",
+        read: |metrics| {
+            let sample = |counters: &Arc<SecretCounters>| Sample {
+                label: counters.name.clone().into(),
+                value: counters.authenticated.load(Relaxed),
+            };
+            metrics.known_secrets().values().map(sample).collect()
+        },
+    },
+    Metric {
         name: "mtproxy_fronted_total",
         kind: Kind::Counter,
         help: "Strangers connected to the real site, by what gave them away",
@@ -301,7 +391,7 @@ pub const METRICS: &[Metric] = &[
     Metric {
         name: "mtproxy_received_bytes_total",
         kind: Kind::Counter,
-        help: "Bytes received in sessions that have ended, by the side they came from",
+        help: "Bytes received in all sessions, by the side they came from",
         label: "from",
         read: |metrics| metrics.sum_each(BYTE_ORIGINS, |worker| &worker.received_bytes),
     },
@@ -310,7 +400,12 @@ pub const METRICS: &[Metric] = &[
 #[cfg(test)]
 mod tests {
     use super::*;
+    use mtproxy_core::secret::{Secret, SecretKind};
     use std::collections::HashSet;
+
+    fn credentials<const N: usize>(names: [&str; N]) -> Credentials {
+        Credentials::new(names.map(|name| (name.to_owned(), Secret::new([1; 16], SecretKind::Plain))))
+    }
 
     /// The table of docs/operations.md, as it should be.
     fn documented() -> String {
@@ -331,7 +426,8 @@ mod tests {
 
     #[test]
     fn a_page_names_each_metric_once_with_help_and_type_before_its_values() {
-        let metrics = Metrics::new(2);
+        let metrics = Metrics::new(2, 10);
+        let _ = metrics.secrets(&credentials(["a"]));
         let page = metrics.exposition();
         let mut lines = page.lines().peekable();
         for metric in METRICS {
@@ -364,12 +460,15 @@ mod tests {
 
     #[test]
     fn a_scrape_sums_the_workers() {
-        let metrics = Metrics::new(2);
+        let metrics = Metrics::new(2, 10);
         metrics.worker(0).sessions_opened.add(2);
         metrics.worker(1).sessions_opened.add(3);
         metrics.worker(0).sessions_finished.add(1);
         metrics.worker(1).sessions_dropped[DropReason::Idle as usize].add(1);
         metrics.worker(1).authenticated[Mode::Padded as usize].add(4);
+        metrics.worker(0).accept_pauses.publish(1);
+        metrics.worker(1).accept_pauses.publish(6);
+        metrics.worker(1).accept_pauses.publish(7);
         let page = metrics.exposition();
         for line in [
             "mtproxy_sessions_opened_total 5\n",
@@ -377,14 +476,40 @@ mod tests {
             "mtproxy_sessions_dropped_total{reason=\"idle\"} 1\n",
             "mtproxy_authenticated_total{mode=\"padded\"} 4\n",
             "mtproxy_workers 2\n",
+            "mtproxy_connections_limit 10\n",
+            "mtproxy_accept_pauses_total 8\n",
         ] {
             assert!(page.contains(line), "{line} not in\n{page}");
         }
     }
 
     #[test]
+    fn a_secret_counts_on_under_its_name_whatever_its_place_after_a_reload() {
+        let metrics = Metrics::new(1, 10);
+        let before = metrics.secrets(&credentials(["family", "work"]));
+        assert_eq!([before[0].name(), before[1].name()], ["family", "work"]);
+        before[1].count_authenticated();
+        let after = metrics.secrets(&credentials(["work", "guests"]));
+        after[0].count_authenticated();
+        let page = metrics.exposition();
+        for line in ["secret=\"family\"} 0\n", "secret=\"work\"} 2\n", "secret=\"guests\"} 0\n"] {
+            let line = format!("mtproxy_authenticated_by_secret_total{{{line}");
+            assert!(page.contains(&line), "{line} not in\n{page}");
+        }
+        assert_eq!(page.matches("by_secret_total{").count(), 3);
+    }
+
+    #[test]
+    fn a_label_cannot_leave_its_quotation_marks() {
+        let metrics = Metrics::new(1, 10);
+        let _ = metrics.secrets(&credentials(["a\"} 1\n\\b"]));
+        let line = "mtproxy_authenticated_by_secret_total{secret=\"a\\\"} 1\\n\\\\b\"} 0\n";
+        assert!(metrics.exposition().contains(line), "{}", metrics.exposition());
+    }
+
+    #[test]
     fn draining_shows_on_the_page() {
-        let metrics = Metrics::new(1);
+        let metrics = Metrics::new(1, 10);
         assert!(metrics.exposition().contains("mtproxy_draining 0\n"));
         metrics.start_draining();
         assert!(metrics.exposition().contains("mtproxy_draining 1\n"));

@@ -148,7 +148,7 @@ impl Epoll {
     /// Lets the engine handle its deadlines.
     pub fn time_out(&mut self, now: Now, engine: &mut Engine) {
         engine.time_out(now, &mut self.actions);
-        self.settle(now, engine, &mut []);
+        self.settle(now, engine, &[]);
     }
 
     /// When accepting, which was paused, is to be tried again.
@@ -165,7 +165,7 @@ impl Epoll {
     /// Ends every session at once.
     pub fn stop(&mut self, now: Now, engine: &mut Engine) {
         engine.stop(now, &mut self.actions);
-        self.settle(now, engine, &mut []);
+        self.settle(now, engine, &[]);
     }
 
     /// What the engine has reported since the last call.
@@ -196,7 +196,7 @@ impl Epoll {
             // Out of epoll watches (fs.epoll.max_user_watches): this client cannot be served.
             self.outcomes.push_back(Outcome::Broken(stream));
         }
-        self.settle(now, engine, &mut []);
+        self.settle(now, engine, &[]);
     }
 
     fn notice(&mut self, stream: StreamId, flags: EventFlags, now: Now, engine: &mut Engine) {
@@ -209,13 +209,13 @@ impl Epoll {
                     engine.handle(now, Input::Connected(stream), &mut self.actions);
                 }
             }
-            self.settle(now, engine, &mut []);
+            self.settle(now, engine, &[]);
         }
         let Some(socket) = self.socket(stream) else { return };
         socket.notice(flags);
         if socket.can_flush() {
             self.flush(stream);
-            self.settle(now, engine, &mut []);
+            self.settle(now, engine, &[]);
         }
         self.read(stream, now, engine);
     }
@@ -223,43 +223,51 @@ impl Epoll {
     /// Reads while there is something to read and somebody to take it.
     fn read(&mut self, stream: StreamId, now: Now, engine: &mut Engine) {
         let mut buffer = std::mem::take(&mut self.read_buffer);
-        for _ in 0..READS_PER_TURN {
-            let credit = engine.credit(stream).min(buffer.len());
-            let Some(socket) = self.socket(stream) else { break };
-            if credit == 0 || !socket.is_readable() {
-                break;
-            }
-            let received = match engine.direction(stream) {
-                Direction::Opaque { to } if socket.is_bulk() => self.splice(stream, to),
-                _ => None,
-            };
-            let received = received.unwrap_or_else(|| self.receive_into(stream, &mut buffer[..credit]));
-            match received {
-                Received::Bytes(len) => {
-                    let bytes = &mut buffer[..len];
-                    engine.handle(now, Input::Bytes(stream, bytes), &mut self.actions);
-                    self.settle(now, engine, &mut buffer);
-                }
-                Received::Piped { to, len } => {
-                    engine.handle(now, Input::PassedOn(stream, len), &mut self.actions);
-                    self.flush(to);
-                    self.settle(now, engine, &mut []);
-                }
-                Received::Eof => {
-                    engine.handle(now, Input::Eof(stream), &mut self.actions);
-                    self.settle(now, engine, &mut []);
-                }
-                Received::Nothing => {}
-                Received::Broken => {
-                    self.outcomes.push_back(Outcome::Broken(stream));
-                    self.settle(now, engine, &mut []);
-                }
-            }
-        }
+        let is_interrupted = (0..READS_PER_TURN).all(|_| self.read_once(stream, &mut buffer, now, engine));
         self.read_buffer = buffer;
-        if engine.credit(stream) > 0 {
+        if is_interrupted {
             self.read_later(stream);
         }
+    }
+
+    /// Reads once and handles it. False if something else has to happen before the next read: an event, a
+    /// `Resume`, or that the other side catches up.
+    fn read_once(&mut self, stream: StreamId, buffer: &mut [u8], now: Now, engine: &mut Engine) -> bool {
+        let credit = engine.credit(stream).min(buffer.len());
+        let Some(socket) = self.socket(stream) else { return false };
+        if credit == 0 || !socket.is_readable() {
+            return false;
+        }
+        let is_bulk = socket.is_bulk();
+        let direction = engine.direction(stream);
+        if direction.to().is_some_and(|to| self.must_wait_for(to, stream)) {
+            return false;
+        }
+        let piped = match direction {
+            Direction::Opaque { to } if is_bulk => self.splice(stream, to),
+            _ => None,
+        };
+        let received = piped.unwrap_or_else(|| self.receive_into(stream, &mut buffer[..credit]));
+        match received {
+            Received::Bytes(len) => {
+                engine.handle(now, Input::Bytes(stream, &mut buffer[..len]), &mut self.actions);
+            }
+            Received::Piped { to, len } => {
+                engine.handle(now, Input::PassedOn(stream, len), &mut self.actions);
+                self.flush(to);
+            }
+            Received::Eof => engine.handle(now, Input::Eof(stream), &mut self.actions),
+            Received::Nothing => {}
+            Received::Broken => self.outcomes.push_back(Outcome::Broken(stream)),
+        }
+        self.settle(now, engine, buffer);
+        true
+    }
+
+    /// True if the socket of `to` is behind. More for it is better left in the kernel: what is read now
+    /// would only be copied once more, into its queue. `reader` is read again when `to` has caught up.
+    fn must_wait_for(&mut self, to: StreamId, reader: StreamId) -> bool {
+        self.socket(to).is_some_and(|socket| socket.keeps_waiting(reader))
     }
 
     fn receive_into(&mut self, stream: StreamId, buffer: &mut [u8]) -> Received {
@@ -286,7 +294,7 @@ impl Epoll {
 
     /// Carries out the actions at hand, tells the engine what that led to, and so on until all is quiet.
     /// `input` is what `Relay` actions point into.
-    fn settle(&mut self, now: Now, engine: &mut Engine, input: &mut [u8]) {
+    fn settle(&mut self, now: Now, engine: &mut Engine, input: &[u8]) {
         loop {
             let mut actions = std::mem::take(&mut self.actions);
             self.carry_out(&actions, input);
@@ -361,6 +369,9 @@ impl Epoll {
             Ok(0) => {}
             Ok(sent) => self.outcomes.push_back(Outcome::Sent(stream, sent)),
             Err(_) => self.outcomes.push_back(Outcome::Broken(stream)),
+        }
+        for reader in socket.readers_to_release() {
+            self.read_later(reader);
         }
     }
 

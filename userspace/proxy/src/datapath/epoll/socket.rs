@@ -29,6 +29,8 @@ pub(super) struct Socket {
     /// Spliced bytes, which leave before those in `queue`. Only a bulk transfer has one.
     pipe: Option<Box<Pipe>>,
     queue: OutputQueue,
+    /// Streams that are not read until all this is sent.
+    waiting: Vec<StreamId>,
     is_client: bool,
     /// The last read filled the whole buffer, or the last splice was worth it.
     is_bulk: bool,
@@ -82,6 +84,7 @@ impl Socket {
             fd: None,
             pipe: None,
             queue: OutputQueue::default(),
+            waiting: Vec::new(),
             is_client: false,
             is_bulk: false,
             state: State::Dialing,
@@ -115,6 +118,20 @@ impl Socket {
 
     pub(super) fn is_bulk(&self) -> bool {
         self.is_bulk
+    }
+
+    /// True, and remembered, if `reader` must not be read because this socket is behind.
+    pub(super) fn keeps_waiting(&mut self, reader: StreamId) -> bool {
+        let is_behind = self.has_pending();
+        if is_behind && !self.waiting.contains(&reader) {
+            self.waiting.push(reader);
+        }
+        is_behind
+    }
+
+    /// Who waited for this socket, once it has caught up.
+    pub(super) fn readers_to_release(&mut self) -> Vec<StreamId> {
+        if self.has_pending() { Vec::new() } else { std::mem::take(&mut self.waiting) }
     }
 
     fn has_pending(&self) -> bool {
