@@ -317,20 +317,15 @@ impl Witness {
         driver: impl Fn(StreamId) -> (usize, bool),
     ) -> Result<(), Violation> {
         let session = &self.sessions[client];
-        let [Some(client_stream), Some(upstream)] = session.streams else { return Ok(()) };
         if session.ended.is_some() {
             return Ok(());
         }
+        for stream in session.streams.into_iter().flatten() {
+            self.judge(self.check_stream(stream, engine, driver(stream)))?;
+        }
+        let [Some(client_stream), Some(upstream)] = session.streams else { return Ok(()) };
         for (from, to) in [(client_stream, upstream), (upstream, client_stream)] {
-            let (queued, _) = driver(to);
-            let (_, is_stopped) = driver(from);
-            if engine.direction(from) != Direction::Unsettled {
-                let (credit, window) = (engine.credit(from), self.window());
-                let what = || format!("credit of {from:?} is {credit}, {queued} of {window} are queued");
-                self.judge(require(credit == window.saturating_sub(queued), Checker::Backlog, what))?;
-                let what = || format!("{from:?} was stopped and not resumed, though nothing is queued");
-                self.judge(require(!is_stopped || queued > 0, Checker::Liveness, what))?;
-            }
+            self.judge(self.check_direction(from, to, engine, driver(from).1, driver(to).0))?;
             let (from, to) = (&self.streams[&from], &self.streams[&to]);
             let has_passed_fin = !from.has_sent_fin || to.shut_down_at.is_some() || to.end.is_some();
             let is_reset = session.reset_at.iter().any(Option::is_some);
@@ -338,5 +333,44 @@ impl Witness {
             self.judge(require(has_passed_fin || is_reset, Checker::Endings, what))?;
         }
         Ok(())
+    }
+
+    fn check_stream(
+        &self,
+        stream: StreamId,
+        engine: &Engine,
+        (queued, is_stopped): (usize, bool),
+    ) -> Result<(), Violation> {
+        let book = &self.streams[&stream];
+        if book.end.is_some() || book.shut_down_at.is_none() {
+            return Ok(());
+        }
+        require(!book.has_sent_fin || queued > 0, Checker::Liveness, || {
+            format!("{stream:?} has had FIN both ways and is not closed")
+        })?;
+        let is_over = engine.direction(stream) == Direction::Unsettled;
+        require(!(is_over && is_stopped && engine.credit(stream) > 0), Checker::Liveness, || {
+            format!("{stream:?} is waited for, and was not resumed")
+        })
+    }
+
+    fn check_direction(
+        &self,
+        from: StreamId,
+        to: StreamId,
+        engine: &Engine,
+        is_stopped: bool,
+        queued: usize,
+    ) -> Result<(), Violation> {
+        if engine.direction(from).to() != Some(to) {
+            return Ok(());
+        }
+        let (credit, window) = (engine.credit(from), self.window());
+        self.judge(require(credit == window.saturating_sub(queued), Checker::Backlog, || {
+            format!("credit of {from:?} is {credit}, {queued} of {window} are queued")
+        }))?;
+        require(!is_stopped || queued > 0, Checker::Liveness, || {
+            format!("{from:?} was stopped and not resumed, though nothing is queued")
+        })
     }
 }
