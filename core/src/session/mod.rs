@@ -140,8 +140,8 @@ impl Session {
     /// The driver has moved `len` bytes to the other side's queue by itself (an opaque direction).
     pub(crate) fn passed_on(&mut self, from: Leg, len: usize, turn: &mut Turn<'_>) {
         self.count(from, len, turn);
-        if let Some(to) = self.phase.stream(from.other()) {
-            turn.add_backlog(to, len);
+        if let Phase::Relaying(legs, _) | Phase::Fronting(legs) = &self.phase {
+            turn.add_backlog(legs.to(from.other()), len);
         }
     }
 
