@@ -362,6 +362,7 @@ impl Driver {
             acknowledged -= 1;
         }
         let client = world.witness.streams.get(&stream).map(|book| book.session);
+        world.witness.peer_took(stream, world.schedule.elapsed);
         self.engine.sent(world.schedule.now(), stream, acknowledged, &mut self.actions);
         self.carry_out(&[], client, world)
     }

@@ -180,6 +180,13 @@ impl Witness {
         self.judge(require(len <= credit, Checker::Credit, what))
     }
 
+    /// A queue has become shorter: whoever lingers gets more time.
+    pub(crate) fn peer_took(&mut self, stream: StreamId, now: Duration) {
+        if let Some(book) = self.streams.get(&stream) {
+            self.sessions[book.session].last_activity_at = now;
+        }
+    }
+
     pub(crate) fn peer_finished(&mut self, stream: StreamId, now: Duration) {
         if let Some(book) = self.streams.get_mut(&stream) {
             book.has_sent_fin = true;
