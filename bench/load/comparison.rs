@@ -15,12 +15,12 @@ use crate::work::{Route, Target, Work};
 
 /// Steps that [`compare`] reports.
 pub(crate) fn steps(plan: &Plan) -> u64 {
-    (Work::ALL.len() * Route::ALL.len() * plan.rounds) as u64
+    (plan.works.len() * plan.routes.len() * plan.rounds) as u64
 }
 
 /// Measures every work over every route.
 pub(crate) fn compare(stage: &Stage, plan: &Plan, progress: &mut Progress) -> Result<Vec<WorkResult>> {
-    Work::ALL.into_iter().map(|work| compare_work(stage, work, plan, progress)).collect()
+    plan.works.iter().map(|&work| compare_work(stage, work, plan, progress)).collect()
 }
 
 /// What has been found of one route so far.
@@ -31,13 +31,15 @@ struct Tally {
 }
 
 fn compare_work(stage: &Stage, work: Work, plan: &Plan, progress: &mut Progress) -> Result<WorkResult> {
+    let targets: Vec<&Target> =
+        stage.targets().iter().filter(|target| plan.routes.contains(&target.route)).collect();
     let mut tallies = Vec::new();
-    for target in stage.targets() {
+    for target in &targets {
         let latency_ns = Figures::new()?.latency_ns;
         tallies.push(Tally { route: target.route, rounds: Vec::new(), latency_ns });
     }
     for round in 0..plan.rounds {
-        let mut turns: Vec<(&Target, &mut Tally)> = stage.targets().iter().zip(&mut tallies).collect();
+        let mut turns: Vec<(&Target, &mut Tally)> = targets.iter().copied().zip(&mut tallies).collect();
         // There and back again: a machine that slowly gets busier favours nobody.
         if round % 2 == 1 {
             turns.reverse();

@@ -14,14 +14,17 @@ use crate::work::{Route, Work};
 const ROUTES: [Route; 2] = [Route::Nginx, Route::Ee];
 
 /// Steps that [`measure_idle`] reports.
-pub(crate) fn steps() -> u64 {
-    ROUTES.len() as u64
+pub(crate) fn steps(plan: &Plan) -> u64 {
+    if plan.idle_clients == 0 { 0 } else { ROUTES.len() as u64 }
 }
 
 /// Measures on fresh relays: memory that earlier work has left behind would be used again.
 pub(crate) fn measure_idle(plan: &Plan, progress: &mut Progress) -> Result<Vec<IdleResult>> {
-    let stage = Stage::set(plan.workers)?;
     let mut results = Vec::new();
+    if plan.idle_clients == 0 {
+        return Ok(results);
+    }
+    let stage = Stage::set(plan)?;
     for target in stage.targets().iter().filter(|target| ROUTES.contains(&target.route)) {
         let route = target.route;
         progress.step(format!("{} idle clients, {}", plan.idle_clients, route.title()));

@@ -25,6 +25,7 @@ mod stage;
 mod work;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use clap::{Parser, Subcommand};
@@ -35,6 +36,7 @@ use crate::plan::Plan;
 use crate::progress::Progress;
 use crate::results::Results;
 use crate::stage::Stage;
+use crate::work::{Route, Work};
 
 /// Measures the proxy beside nginx and beside no relay. The proxy is the one built beside this program,
 /// or the one that the environment variable MTPROXY_BIN names.
@@ -48,6 +50,21 @@ struct CommandLine {
     /// Threads of the proxy and worker processes of nginx [default: one a core]
     #[arg(long, value_name = "N")]
     workers: Option<usize>,
+    /// Only this work, and no idle clients; repeatable
+    #[arg(long = "work", value_name = "WORK")]
+    works: Vec<Work>,
+    /// Only this route; repeatable. Without nginx there are no ratios
+    #[arg(long = "route", value_name = "ROUTE")]
+    routes: Vec<Route>,
+    /// Turns of each route at each work
+    #[arg(long, value_name = "N")]
+    rounds: Option<usize>,
+    /// Length of a turn, for instance to attach a profiler
+    #[arg(long, value_name = "SECONDS")]
+    window: Option<u64>,
+    /// proxy_buffer_size of nginx
+    #[arg(long, value_name = "SIZE")]
+    nginx_buffer: Option<String>,
     /// Where to put latest.json, latest.md, cpu.svg and latency.svg
     #[arg(long, value_name = "DIRECTORY", default_value = "bench/results")]
     results: PathBuf,
@@ -71,11 +88,10 @@ fn main() -> Result<()> {
 
 fn run(options: &CommandLine) -> Result<()> {
     let machine = Machine::this();
-    let workers = options.workers.unwrap_or(machine.cores);
-    let plan = if options.quick { Plan::quick(workers) } else { Plan::full(workers) };
-    let mut progress = Progress::new(comparison::steps(&plan) + idle::steps());
+    let plan = plan(options, machine.cores);
+    let mut progress = Progress::new(comparison::steps(&plan) + idle::steps(&plan));
     let works = {
-        let stage = Stage::set(workers)?;
+        let stage = Stage::set(&plan)?;
         comparison::compare(&stage, &plan, &mut progress)?
     };
     let idle = idle::measure_idle(&plan, &mut progress)?;
@@ -83,6 +99,24 @@ fn run(options: &CommandLine) -> Result<()> {
     let results = Results { machine, plan, works, idle };
     report::publish(&results, &options.results)?;
     check_plausible(&results)
+}
+
+fn plan(options: &CommandLine, cores: usize) -> Plan {
+    let workers = options.workers.unwrap_or(cores);
+    let mut plan = if options.quick { Plan::quick(workers) } else { Plan::full(workers) };
+    if !options.works.is_empty() {
+        plan.works.clone_from(&options.works);
+        plan.idle_clients = 0;
+    }
+    if !options.routes.is_empty() {
+        plan.routes.clone_from(&options.routes);
+    }
+    plan.rounds = options.rounds.unwrap_or(plan.rounds).max(1);
+    plan.window = options.window.map_or(plan.window, Duration::from_secs);
+    if let Some(size) = &options.nginx_buffer {
+        plan.nginx_buffer.clone_from(size);
+    }
+    plan
 }
 
 /// Every number is there and above nothing. Whether it is good is for readers to say: a test of timings

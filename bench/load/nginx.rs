@@ -26,12 +26,13 @@ pub(crate) struct Nginx {
 
 impl Nginx {
     /// Starts one between free ports and `upstream`.
-    pub(crate) fn start(upstream: &Ports, workers: usize) -> Result<Self> {
+    pub(crate) fn start(upstream: &Ports, workers: usize, buffer: &str) -> Result<Self> {
         let ports = free_ports()?;
         let directory = std::env::temp_dir().join(format!("mtproxy-load-nginx-{}", std::process::id()));
         std::fs::create_dir_all(&directory).context("making a directory for nginx")?;
         let file = directory.join("nginx.conf");
-        std::fs::write(&file, configuration(&ports, upstream, workers)).context("configuring nginx")?;
+        std::fs::write(&file, configuration(&ports, upstream, workers, buffer))
+            .context("configuring nginx")?;
         let master = Command::new("nginx")
             .arg("-p")
             .arg(&directory)
@@ -95,9 +96,8 @@ fn free_ports() -> Result<Ports> {
 }
 
 /// What a careful operator would write for a relay: no log, a listening socket a worker, no Nagle delay,
-/// room for many clients. The buffer is that of our proxy's relay; it makes nginx a little cheaper for
-/// bulk than its own 16 KiB, and changes nothing for requests.
-fn configuration(ports: &Ports, upstream: &Ports, workers: usize) -> String {
+/// room for many clients.
+fn configuration(ports: &Ports, upstream: &Ports, workers: usize, buffer: &str) -> String {
     let mut text = String::new();
     if Path::new(STREAM_MODULE).exists() {
         let _ = writeln!(text, "load_module {STREAM_MODULE};");
@@ -106,7 +106,7 @@ fn configuration(ports: &Ports, upstream: &Ports, workers: usize) -> String {
         text,
         "daemon off;\nworker_processes {workers};\nworker_rlimit_nofile 20000;\npid nginx.pid;\n\
          error_log stderr crit;\nevents {{ use epoll; worker_connections 16384; }}\n\
-         stream {{\n  access_log off;\n  tcp_nodelay on;\n  proxy_buffer_size 64k;\n\
+         stream {{\n  access_log off;\n  tcp_nodelay on;\n  proxy_buffer_size {buffer};\n\
          \x20 proxy_connect_timeout 5s;\n  proxy_timeout 10m;\n"
     );
     let pairs: Vec<(SocketAddr, SocketAddr)> =

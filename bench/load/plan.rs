@@ -4,9 +4,16 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::work::{Route, Work};
+
+/// The size of our proxy's own buffer.
+const NGINX_BUFFER: &str = "64k";
+
 /// The extent of a run.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 pub(crate) struct Plan {
+    pub(crate) works: Vec<Work>,
+    pub(crate) routes: Vec<Route>,
     /// Turns that each route has at each work. The routes take turns one after the other, so that
     /// whatever else the machine does falls on all of them.
     pub(crate) rounds: usize,
@@ -18,32 +25,39 @@ pub(crate) struct Plan {
     pub(crate) warm_up: Duration,
     /// A turn of bulk lasts until this many bytes have moved.
     pub(crate) bulk_bytes_min: u64,
-    /// Clients that do nothing, for memory and wake-ups.
+    /// Clients that do nothing, for memory and wake-ups. Zero: this is not measured.
     pub(crate) idle_clients: usize,
     /// How long they do nothing.
     #[serde(serialize_with = "as_seconds")]
     pub(crate) idle_window: Duration,
     /// Threads of the proxy, worker processes of nginx.
     pub(crate) workers: usize,
+    /// nginx's `proxy_buffer_size`.
+    pub(crate) nginx_buffer: String,
 }
 
 impl Plan {
     /// For numbers: about five minutes.
     pub(crate) fn full(workers: usize) -> Self {
         Self {
-            rounds: 5,
-            window: Duration::from_millis(1500),
-            warm_up: Duration::from_millis(250),
-            bulk_bytes_min: 256 << 20,
+            works: Work::ALL.to_vec(),
+            routes: Route::ALL.to_vec(),
+            rounds: 9,
+            window: Duration::from_millis(800),
+            warm_up: Duration::from_millis(150),
+            bulk_bytes_min: 128 << 20,
             idle_clients: 5000,
             idle_window: Duration::from_secs(8),
             workers,
+            nginx_buffer: NGINX_BUFFER.to_owned(),
         }
     }
 
     /// To see that everything still runs: half a minute.
     pub(crate) fn quick(workers: usize) -> Self {
         Self {
+            works: Work::ALL.to_vec(),
+            routes: Route::ALL.to_vec(),
             rounds: 2,
             window: Duration::from_millis(350),
             warm_up: Duration::from_millis(100),
@@ -51,6 +65,7 @@ impl Plan {
             idle_clients: 500,
             idle_window: Duration::from_secs(2),
             workers,
+            nginx_buffer: NGINX_BUFFER.to_owned(),
         }
     }
 }

@@ -8,6 +8,7 @@ use mtproxy_tests::{FrontManner, FrontSite, ProxyCommand, ProxyProcess};
 
 use crate::data_centre::{DataCentre, Service};
 use crate::nginx::Nginx;
+use crate::plan::Plan;
 use crate::work::{Route, Target};
 
 /// What the clients of ee greet.
@@ -32,15 +33,15 @@ pub(crate) struct Stage {
 
 impl Stage {
     /// Starts them all.
-    pub(crate) fn set(workers: usize) -> Result<Self> {
+    pub(crate) fn set(plan: &Plan) -> Result<Self> {
         let data_centre = DataCentre::start()?;
         let ports = data_centre.ports();
-        let nginx = Nginx::start(&ports.at(NGINX_SIDE), workers)?;
+        let nginx = Nginx::start(&ports.at(NGINX_SIDE), plan.workers, &plan.nginx_buffer)?;
         let front = FrontSite::start(FrontManner::AnswersAtOnce);
         let mut command = ProxyCommand::new()
             .secret(&Secret::new(KEY, SecretKind::Plain))
             .domain(DOMAIN, front.address())
-            .option("--workers", &workers.to_string())
+            .option("--workers", &plan.workers.to_string())
             .option("--log", "warn,mtproxy=info");
         let proxy_side = ports.at(PROXY_SIDE).addresses();
         for service in Service::ALL {

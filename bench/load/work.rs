@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use clap::ValueEnum;
 use mtproxy_core::dc::DcId;
 use mtproxy_core::secret::Secret;
 use mtproxy_core::transport::Transport;
@@ -18,11 +19,14 @@ pub(crate) const REQUEST_LEN: usize = 128;
 pub(crate) const HELLO_LEN: usize = 1800;
 
 /// What clients do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Work {
     /// A small request and its answer on an open connection.
     RequestAnswer,
+    /// The same with one client that nobody disturbs: what a relay adds to the latency when it is at rest,
+    /// and what a message costs that shares no wake-up with another.
+    RequestAnswerAlone,
     /// Connect, handshake, one request with its answer, close.
     Connect,
     /// Bytes from the data centre as fast as they come.
@@ -33,12 +37,14 @@ pub(crate) enum Work {
 
 impl Work {
     /// In the order in which they are measured.
-    pub(crate) const ALL: [Self; 4] = [Self::RequestAnswer, Self::Connect, Self::Download, Self::Upload];
+    pub(crate) const ALL: [Self; 5] =
+        [Self::RequestAnswer, Self::Connect, Self::Download, Self::Upload, Self::RequestAnswerAlone];
 
     /// What a reader calls it.
     pub(crate) fn title(self) -> &'static str {
         match self {
             Self::RequestAnswer => "request and answer, 128 bytes each",
+            Self::RequestAnswerAlone => "request and answer, one client alone",
             Self::Connect => "connect, handshake, one request, close",
             Self::Download => "download",
             Self::Upload => "upload",
@@ -50,6 +56,7 @@ impl Work {
     pub(crate) fn clients(self) -> usize {
         match self {
             Self::RequestAnswer => 64,
+            Self::RequestAnswerAlone => 1,
             Self::Connect => 16,
             Self::Download | Self::Upload => 4,
         }
@@ -68,7 +75,7 @@ impl Work {
     /// Who serves it in the data centre.
     pub(crate) fn service(self) -> Service {
         match self {
-            Self::RequestAnswer | Self::Connect => Service::Echo,
+            Self::RequestAnswer | Self::RequestAnswerAlone | Self::Connect => Service::Echo,
             Self::Download => Service::Source,
             Self::Upload => Service::Sink,
         }
@@ -76,7 +83,7 @@ impl Work {
 }
 
 /// How clients reach the data centre.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Route {
     /// Straight.

@@ -40,7 +40,7 @@ pub struct Timeouts {
     pub dial: Duration,
     /// Without a byte in either direction. A live client pings about once a minute.
     pub idle: Duration,
-    /// To hand over what is still queued when a session ends.
+    /// For a peer to take more of what is still queued when a session ends, and to end its own side.
     pub linger: Duration,
 }
 

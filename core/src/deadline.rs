@@ -29,6 +29,9 @@ const NONE: u32 = u32::MAX;
 /// The deadlines of one engine.
 pub(crate) struct Deadlines {
     durations: [Duration; KINDS.len()],
+    /// How much later than it was armed an idle deadline may have been touched: an eighth of the longest
+    /// idle timeout so far, since a reload does not undo touches that were passed over before it.
+    idle_slack: Duration,
     queues: [Queue; KINDS.len()],
     /// By slot of the session.
     rows: Vec<Row>,
@@ -53,8 +56,13 @@ struct Row {
 impl Deadlines {
     pub(crate) fn new(timeouts: &Timeouts) -> Self {
         let empty = Queue { head: NONE, tail: NONE };
-        let mut deadlines =
-            Self { durations: [Duration::ZERO; 5], queues: [empty; 5], rows: Vec::new(), armed: 0 };
+        let mut deadlines = Self {
+            durations: [Duration::ZERO; 5],
+            idle_slack: Duration::ZERO,
+            queues: [empty; 5],
+            rows: Vec::new(),
+            armed: 0,
+        };
         deadlines.set_timeouts(timeouts);
         deadlines
     }
@@ -68,6 +76,7 @@ impl Deadlines {
             Deadline::Idle => timeouts.idle,
             Deadline::Linger => timeouts.linger,
         });
+        self.idle_slack = self.idle_slack.max(timeouts.idle / 8);
     }
 
     /// Makes `kind` the one deadline of `session`, counted from `now`.
@@ -93,8 +102,7 @@ impl Deadlines {
     /// nothing is written. So a session goes idle after its timeout and at most an eighth of it more.
     pub(crate) fn touch_idle(&mut self, session: SessionKey, now: Instant) {
         let Some(row) = self.rows.get(session.slot()) else { return };
-        let slack = self.durations[Deadline::Idle as usize] / 8;
-        if row.kind == Some(Deadline::Idle) && now.since(row.armed_at) > slack {
+        if row.kind == Some(Deadline::Idle) && now.since(row.armed_at) > self.idle_slack {
             self.arm(session, Deadline::Idle, now);
         }
     }
@@ -138,9 +146,8 @@ impl Deadlines {
 
     fn head(&self, kind: Deadline) -> Option<(SessionKey, Instant)> {
         let row = self.rows.get(self.queues[kind as usize].head as usize)?;
-        // An idle deadline may have been touched up to an eighth of its duration later than it was armed.
         let duration = self.durations[kind as usize];
-        let slack = if kind == Deadline::Idle { duration / 8 } else { Duration::ZERO };
+        let slack = if kind == Deadline::Idle { self.idle_slack } else { Duration::ZERO };
         Some((row.session, row.armed_at.plus(duration + slack)))
     }
 }
@@ -219,5 +226,16 @@ mod tests {
         }
         let idle_at = deadlines.next().unwrap();
         assert!(idle_at >= at(19_900 + 8000) && idle_at <= at(19_900 + 9000), "{idle_at:?}");
+    }
+    #[test]
+    fn a_busy_session_is_not_idle_either_when_a_reload_shortens_the_timeout() {
+        let mut deadlines = deadlines();
+        let key = session_keys(1)[0];
+        deadlines.arm(key, Deadline::Idle, at(0));
+        deadlines.touch_idle(key, at(900));
+        let timeouts = Timeouts { idle: Duration::from_millis(400), ..Timeouts::default() };
+        deadlines.set_timeouts(&timeouts);
+        assert_eq!(deadlines.pop_expired(at(1299)), None, "touched at 900");
+        assert_eq!(deadlines.pop_expired(at(1400)), Some((key, Deadline::Idle)));
     }
 }

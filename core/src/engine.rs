@@ -39,7 +39,8 @@ pub enum Input<'a> {
     /// Bytes have come. They are transformed in place; `Relay` actions point into them.
     Bytes(StreamId, &'a mut [u8]),
     /// The driver itself moved this many bytes along an opaque direction, into the output queue of the
-    /// other side. They count like relayed ones: `sent` is still to come.
+    /// other side. They count like relayed ones: `sent` is still to come. They may exceed the credit, since
+    /// they cost this process no memory; then there is none until they are sent.
     PassedOn(StreamId, usize),
     /// The peer has sent FIN, and all bytes before it have been handed in.
     Eof(StreamId),
@@ -69,11 +70,28 @@ pub enum Direction {
         to: StreamId,
     },
     /// Puts record headers between them.
-    Framed,
+    Framed {
+        /// Where they go.
+        to: StreamId,
+    },
     /// Changes the cipher, and takes record headers off.
-    Rekeyed,
+    Rekeyed {
+        /// Where they go.
+        to: StreamId,
+    },
     /// The session has not got that far, or is already over.
     Unsettled,
+}
+
+impl Direction {
+    /// The stream that the bytes go to, once that is settled.
+    #[must_use]
+    pub fn to(self) -> Option<StreamId> {
+        match self {
+            Self::Opaque { to } | Self::Framed { to } | Self::Rekeyed { to } => Some(to),
+            Self::Unsettled => None,
+        }
+    }
 }
 
 /// All sessions of one worker.
@@ -191,7 +209,8 @@ impl Engine {
                 let backlog = self.shared.streams.backlog_bytes(legs.to(stream.leg.other()));
                 self.shared.config.relay_window_bytes.saturating_sub(backlog)
             }
-            Phase::Dialing(_) | Phase::Closing(_) => 0,
+            Phase::Closing(closing) => closing.credit(),
+            Phase::Dialing(_) => 0,
         }
     }
 
@@ -199,14 +218,16 @@ impl Engine {
     #[must_use]
     pub fn direction(&self, from: StreamId) -> Direction {
         let Some((stream, phase)) = self.find(from) else { return Direction::Unsettled };
-        match phase {
-            Phase::Fronting(legs) => Direction::Opaque { to: legs.to(stream.leg.other()) },
-            Phase::Relaying(legs, relaying) if relaying.is_opaque(stream.leg) => {
-                Direction::Opaque { to: legs.to(stream.leg.other()) }
-            }
-            Phase::Relaying(..) if stream.leg == Leg::Upstream => Direction::Framed,
-            Phase::Relaying(..) => Direction::Rekeyed,
-            _ => Direction::Unsettled,
+        let (legs, relaying) = match phase {
+            Phase::Fronting(legs) => (legs, None),
+            Phase::Relaying(legs, relaying) => (legs, Some(relaying)),
+            _ => return Direction::Unsettled,
+        };
+        let to = legs.to(stream.leg.other());
+        match relaying {
+            Some(_) if stream.leg == Leg::Client => Direction::Rekeyed { to },
+            Some(relaying) if !relaying.is_opaque(stream.leg) => Direction::Framed { to },
+            _ => Direction::Opaque { to },
         }
     }
 
@@ -229,14 +250,13 @@ impl Engine {
         self.shared.received_bytes[from as usize]
     }
 
-    /// What is left of ended sessions: `(streams, deadlines)` beyond those of the open ones. Always
-    /// `(0, 0)` when no session is open; the simulator checks it.
+    /// What is left of ended sessions: `(streams, deadlines)` beyond those of the open ones. Always `(0, 0)`;
+    /// the simulator checks it.
     #[must_use]
     pub fn leftovers(&self) -> (usize, usize) {
-        if self.sessions.len() > 0 {
-            return (0, 0);
-        }
-        (self.shared.streams.len(), self.shared.deadlines.armed())
+        let of_sessions: usize = self.sessions.iter().map(|session| session.phase.stream_count()).sum();
+        let deadlines = self.shared.deadlines.armed();
+        (self.shared.streams.len() - of_sessions, deadlines.saturating_sub(self.sessions.len()))
     }
 
     fn find(&self, id: StreamId) -> Option<(&crate::stream::Stream, &Phase)> {

@@ -63,12 +63,22 @@ fn directions_are_settled_with_the_connection_and_not_before_or_after() {
 
     for secret in [plain(), padded()] {
         let scene = Scene::relaying(secret);
-        assert_eq!(of(&scene), settled(Direction::Rekeyed, Direction::Opaque { to: scene.client }));
+        assert_eq!(
+            of(&scene),
+            settled(Direction::Rekeyed { to: scene.upstream() }, Direction::Opaque { to: scene.client })
+        );
     }
     let mut scene = Scene::relaying(fake_tls(FRONT_DOMAIN));
-    assert_eq!(of(&scene), settled(Direction::Rekeyed, Direction::Framed));
+    assert_eq!(
+        of(&scene),
+        settled(Direction::Rekeyed { to: scene.upstream() }, Direction::Framed { to: scene.client })
+    );
     scene.world.fin(scene.client);
-    assert_eq!(of(&scene), settled(Direction::Rekeyed, Direction::Framed), "half-closed");
+    assert_eq!(
+        of(&scene),
+        settled(Direction::Rekeyed { to: scene.upstream() }, Direction::Framed { to: scene.client }),
+        "half-closed"
+    );
     scene.world.fin(scene.upstream());
     assert_eq!(of(&scene), unsettled);
 

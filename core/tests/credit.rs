@@ -100,13 +100,26 @@ fn a_client_that_was_answered_and_a_stranger_in_silence_have_the_window() {
 }
 
 #[test]
-fn a_stream_that_is_gone_or_whose_session_is_over_has_no_credit() {
+fn a_stream_that_is_gone_has_no_credit_and_one_whose_session_is_over_a_last_one() {
     let mut scene = Scene::relaying_with(narrow(), plain());
-    scene.world.stall(scene.client);
-    scene.upstream_says(b"last words");
     scene.world.reset(scene.upstream());
-    assert_eq!(credit(&scene.world, scene.client), 0);
     assert_eq!(credit(&scene.world, scene.upstream()), 0);
+    assert_eq!(credit(&scene.world, scene.client), 256 * 1024, "what is still read, in vain");
+    scene.world.say(scene.client, &[1; 1000]);
+    assert_eq!(credit(&scene.world, scene.client), 256 * 1024 - 1000);
+}
+
+#[test]
+fn who_was_stopped_is_resumed_when_the_session_is_over() {
+    let mut scene = Scene::relaying_with(narrow(), plain());
+    let (client, upstream) = (scene.client, scene.upstream());
+    scene.world.stall(upstream);
+    scene.client_says(&[1; WINDOW]);
+    assert_eq!(credit(&scene.world, client), 0);
+    scene.world.resumed.clear();
+    scene.world.reset(upstream);
+    assert_eq!(scene.world.resumed, [client], "to be heard until its FIN");
+    assert!(credit(&scene.world, client) > 0);
 }
 
 #[test]
@@ -140,9 +153,10 @@ proptest! {
             let len = wanted.min(credit(&scene.world, upstream));
             if len > 0 {
                 scene.upstream_says(&vec![3; len]);
+                let queued = scene.world.queued_len(client);
+                prop_assert!(queued <= window + 5 * len.div_ceil(1425), "{queued} bytes");
             }
             let queued = scene.world.queued_len(client);
-            prop_assert!(queued <= window + 5 * len.div_ceil(1425), "{queued} bytes");
             prop_assert_eq!(credit(&scene.world, upstream), window.saturating_sub(queued));
             scene.world.drain(client, drained.min(queued));
         }

@@ -15,4 +15,6 @@ mod relay;
 mod routing;
 mod scene;
 mod signals;
+mod storm;
 mod strangers;
+mod timeouts;

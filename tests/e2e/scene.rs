@@ -1,6 +1,7 @@
 //! The usual cast: one proxy, its data centre 2, its front, and the secret that all tests share.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
 
 use mtproxy_core::dc::DcId;
 use mtproxy_core::secret::{Key, Secret, SecretKind};
@@ -133,4 +134,19 @@ pub(crate) fn assert_fronted(mut stranger: Socket, bytes: &[u8], pace: Pace, fro
 /// The first bytes of a client that nobody else has sent.
 pub(crate) fn opening(options: ClientOptions) -> Vec<u8> {
     ClientCodec::new(options, fresh_random()).opening()
+}
+
+/// The proxy's descriptors once their number is the same twice in a row: the last close of a session
+/// may still be under way when its peers know of it.
+pub(crate) fn settled_descriptors(scene: &Scene) -> u64 {
+    let mut before = scene.proxy.cost().open_descriptors;
+    for _ in 0..100 {
+        std::thread::sleep(Duration::from_millis(50));
+        let now = scene.proxy.cost().open_descriptors;
+        if now == before {
+            return now;
+        }
+        before = now;
+    }
+    panic!("awaiting a constant number of descriptors: still {before}");
 }

@@ -6,7 +6,8 @@ use mtproxy_core::dc::DcId;
 use mtproxy_core::secret::{Secret, SecretKind};
 use mtproxy_tests::test_client::{fresh_random, unix_seconds};
 use mtproxy_tests::{
-    ClientCodec, ClientOptions, DcMode, FrontManner, FrontSite, HelloFault, Pace, ReadEnd, Socket, TestClient,
+    ClientCodec, ClientOptions, DcMode, FrontManner, FrontSite, HelloFault, Pace, ReadEnd, Socket,
+    TestClient, pattern,
 };
 
 use crate::scene::{Mode, Scene, assert_fronted, fake_tls, opening, secret};
@@ -133,6 +134,13 @@ fn a_front_that_half_closes_first_still_hears_the_stranger() {
     stranger.half_close();
     let expected = [HTTP_GET, b"still talking"].concat();
     scene.front.wait_until("every byte and the end", |s| s[0].closed && s[0].report == expected);
+}
+
+#[test]
+fn a_strangers_megabytes_reach_the_front_whole() {
+    let scene = Scene::start(DcMode::Packets);
+    let bytes = [HTTP_GET.to_vec(), pattern::bytes(0, 4 << 20)].concat();
+    scene.assert_fronted(&bytes, Pace::WHOLE);
 }
 
 #[test]

@@ -14,6 +14,23 @@ use mtproxy_tests::test_client::unix_seconds;
 use mtproxy_tests::{
     ClientOptions, DcMode, FakeDc, FrontManner, FrontSite, PATIENCE, ProxyCommand, ProxyProcess, TestClient,
 };
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// Descriptors of this process that are no client's.
+const OWN_DESCRIPTORS: u64 = 200;
+
+/// How many clients fit under this machine's limit of descriptors, which is raised as far as it goes.
+fn clients_that_fit() -> usize {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    setrlimit(Resource::Nofile, raised).expect("a process may raise its soft limit to the hard one");
+    let Some(descriptors) = limit.maximum else { return CLIENTS };
+    let fitting = usize::try_from(descriptors.saturating_sub(OWN_DESCRIPTORS) / 2).unwrap_or(CLIENTS);
+    if fitting < CLIENTS {
+        eprintln!("only {fitting} clients instead of {CLIENTS}: the limit of open files is {descriptors}");
+    }
+    fitting.min(CLIENTS)
+}
 
 /// One measurement at a time.
 static ALONE: Mutex<()> = Mutex::new(());
@@ -66,17 +83,18 @@ fn five_thousand_idle_clients_cost_two_kib_each_and_no_wake_ups() {
     let _alone = ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let dc = FakeDc::start(DcMode::Packets);
     let front = FrontSite::start(FrontManner::AnswersAtOnce);
+    let count = clients_that_fit();
     let proxy = start(&dc, &front);
     // The first client pays for what is made once.
     drop(client(&proxy));
     dc.wait_until("the first client's end", |s| s[0].closed);
     let before = proxy.cost();
-    let mut clients: Vec<TestClient> = (0..CLIENTS).map(|_| client(&proxy)).collect();
-    assert_eq!(dc.open(), CLIENTS as u64);
+    let mut clients: Vec<TestClient> = (0..count).map(|_| client(&proxy)).collect();
+    assert_eq!(dc.open(), count as u64);
     let wake_ups = wake_ups_when_settled(&proxy);
     let after = proxy.cost();
-    let each = after.pss_bytes.saturating_sub(before.pss_bytes) / CLIENTS as u64;
-    eprintln!("{CLIENTS} idle ee clients: {each} bytes each (PSS), {wake_ups} wake-ups in {WATCHED:?}");
+    let each = after.pss_bytes.saturating_sub(before.pss_bytes) / count as u64;
+    eprintln!("{count} idle ee clients: {each} bytes each (PSS), {wake_ups} wake-ups in {WATCHED:?}");
     assert!(each <= BYTES_PER_CLIENT_MAX, "an idle client costs {each} bytes: from {before:?} to {after:?}");
     assert_eq!(wake_ups, 0, "idle clients wake nobody");
     for client in clients.iter_mut().step_by(500) {

@@ -44,5 +44,5 @@ pub use fake_dc::FakeDc;
 pub use front_site::{FrontManner, FrontSite};
 pub use process_cost::ProcessCost;
 pub use proxy_process::{ProxyCommand, ProxyProcess};
-pub use socket::{PATIENCE, Pace, ReadEnd, Socket};
+pub use socket::{PATIENCE, Pace, ReadEnd, SilentAddress, Socket};
 pub use test_client::TestClient;

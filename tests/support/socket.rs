@@ -3,10 +3,12 @@
 //! For strangers, who send raw bytes, and below [`TestClient`](crate::TestClient).
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, listen, socket_with};
 
 /// How long a test waits for what must happen. Far above what any of it takes on a slow machine, so that
 /// it is reached only by what never happens.
@@ -270,4 +272,49 @@ pub(crate) fn is_reset(error: &io::Error) -> bool {
 pub fn refusing_address(like: SocketAddr) -> SocketAddr {
     let listener = TcpListener::bind(SocketAddr::new(like.ip(), 0)).expect("a free port");
     listener.local_addr().expect("a bound socket has an address")
+}
+
+/// An address of this machine where a connection is neither accepted nor refused, until dropped: a
+/// listener whose backlog is full. Linux drops what does not fit, as a dead host would.
+#[derive(Debug)]
+pub struct SilentAddress {
+    address: SocketAddr,
+    _listener: OwnedFd,
+    _backlog: Vec<OwnedFd>,
+}
+
+impl SilentAddress {
+    /// Such an address of 127.0.0.1.
+    ///
+    /// # Panics
+    /// If the kernel has no socket for it.
+    #[must_use]
+    #[allow(clippy::new_without_default, reason = "it takes sockets and time")]
+    pub fn new() -> Self {
+        let socket = || {
+            let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+            socket_with(AddressFamily::INET, SocketType::STREAM, flags, None).expect("a socket")
+        };
+        let listener = socket();
+        bind(&listener, &SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).expect("a free port");
+        listen(&listener, 0).expect("a listener");
+        let address = rustix::net::getsockname(&listener).expect("a bound socket has an address");
+        let address = SocketAddr::try_from(address).expect("an IPv4 address");
+        // A backlog of zero holds one; the others wait for an answer that does not come.
+        let fill = || {
+            let connection = socket();
+            // In progress, which is what it stays.
+            let _ = connect(&connection, &address);
+            connection
+        };
+        let backlog: Vec<OwnedFd> = (0..4).map(|_| fill()).collect();
+        // Loopback delivers within the call; the first one is established and fills the backlog.
+        Self { address, _listener: listener, _backlog: backlog }
+    }
+
+    /// Where nobody answers.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
 }

@@ -1,5 +1,6 @@
 //! A Telegram client on a real socket: [`ClientCodec`] with bounded waits.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -115,6 +116,15 @@ impl TestClient {
     pub fn send(&mut self, payload: &[u8], pace: Pace) {
         let wire = self.codec.encode(payload);
         self.socket.send(&wire, pace);
+    }
+
+    /// Sends payload, or says why it could not: for a connection that may be ending.
+    ///
+    /// # Errors
+    /// Those of [`Socket::try_send`].
+    pub fn try_send(&mut self, payload: &[u8], pace: Pace) -> io::Result<()> {
+        let wire = self.codec.encode(payload);
+        self.socket.try_send(&wire, pace)
     }
 
     /// Sends one packet.

@@ -80,7 +80,9 @@ impl Client {
         let mut codec = ClientCodec::new(options, fresh_random());
         let mut unsent = codec.opening();
         let (first, stage) = match work {
-            Work::RequestAnswer | Work::Connect => (request(), Stage::Opening { answer_left: REQUEST_LEN }),
+            Work::RequestAnswer | Work::RequestAnswerAlone | Work::Connect => {
+                (request(), Stage::Opening { answer_left: REQUEST_LEN })
+            }
             Work::Download => (Vec::new(), Stage::Checking { position: 0 }),
             Work::Upload => (pattern::bytes(0, SINK_PROOF_LEN), Stage::AwaitingSink),
         };

@@ -56,8 +56,6 @@ pub(crate) struct Crowd<'a> {
     /// User data in epoll is the place in here.
     clients: Vec<Client>,
     ready: usize,
-    /// False while clients that are ready wait for the others.
-    is_released: bool,
     buffer: Box<[u8]>,
     noise: Vec<u8>,
     figures: Figures,
@@ -73,7 +71,6 @@ impl<'a> Crowd<'a> {
             epoll: epoll::create(CreateFlags::CLOEXEC).context("epoll")?,
             clients: Vec::with_capacity(count),
             ready: 0,
-            is_released: false,
             buffer: vec![0; BUFFER_LEN].into_boxed_slice(),
             noise: noise(target.route),
             figures: Figures::new()?,
@@ -93,10 +90,11 @@ impl<'a> Crowd<'a> {
 
     /// Lets them work.
     pub(crate) fn release(&mut self) -> Result<()> {
-        self.is_released = true;
         match self.work {
             Work::Connect => (0..self.work.clients()).try_for_each(|_| self.add_client()),
-            Work::RequestAnswer => self.clients.iter_mut().try_for_each(Client::ask),
+            Work::RequestAnswer | Work::RequestAnswerAlone => {
+                self.clients.iter_mut().try_for_each(Client::ask)
+            }
             Work::Download | Work::Upload => Ok(()),
         }
     }
@@ -141,13 +139,7 @@ impl<'a> Crowd<'a> {
         let interest = client.interest();
         match client.proceed(flags, &mut self.buffer, &self.noise)? {
             Did::Nothing => {}
-            Did::GotReady => {
-                self.ready += 1;
-                // Clients that get ready late, as all do for bulk, do not wait for a release.
-                if self.is_released && self.work == Work::RequestAnswer {
-                    client.ask()?;
-                }
-            }
+            Did::GotReady => self.ready += 1,
             Did::Finished { begun } => {
                 self.figures.operations += 1;
                 let latency_ns = u64::try_from(begun.elapsed().as_nanos())?;

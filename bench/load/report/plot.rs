@@ -46,6 +46,9 @@ pub(crate) fn latency(results: &Results, file: &Path) -> Result<()> {
     let rows = u32::try_from(works.len())?;
     let root = SVGBackend::new(file, (WIDTH, rows * PANEL_HEIGHT + FOOT_HEIGHT)).into_drawing_area();
     let panels_area = begin(&root, results, rows * PANEL_HEIGHT)?;
+    if works.is_empty() {
+        return root.present().map_err(|error| anyhow!("drawing {}: {error}", file.display()));
+    }
     for (work, panel) in works.iter().zip(panels_area.split_evenly((works.len(), 1))) {
         let bars: Vec<Bar> = work.routes.iter().flat_map(latency_bars).collect();
         let title = format!("{}: latency, µs, {} clients at once", work.work.title(), work.work.clients());
@@ -71,7 +74,8 @@ fn cpu_bar(route: &RouteResult) -> Option<Bar> {
 fn latency_bars(route: &RouteResult) -> Vec<Bar> {
     let Some(latency) = route.latency_us else { return Vec::new() };
     let bar = |name: &str, value| {
-        let label = format!("{} {name}", route.route.title().trim_start_matches("mtproxy "));
+        let route_name = route.route.title().trim_start_matches("mtproxy ").trim_end_matches(" stream");
+        let label = format!("{route_name} {name}");
         Bar { label, value, range: None, color: color(route.route) }
     };
     vec![bar("p50", latency.p50), bar("p99", latency.p99), bar("p99.9", latency.p99_9)]

@@ -23,7 +23,9 @@ pub(crate) fn render(results: &Results) -> String {
         let _ = writeln!(text, "**{}**, {} clients\n", work.work.title(), work.work.clients());
         let _ = writeln!(text, "{}\n", work_table(work));
     }
-    let _ = writeln!(text, "**idle clients**\n\n{}\n", idle_table(results));
+    if !results.idle.is_empty() {
+        let _ = writeln!(text, "**idle clients**\n\n{}\n", idle_table(results));
+    }
     let _ = writeln!(text, "Others on the machine used {:.0} % of it meanwhile.", others_percent(results));
     text
 }

@@ -1,36 +1,45 @@
-//! The last phase: nothing more is read; what is queued is sent, bounded by the linger timeout.
+//! The last phase: what is queued is sent, then FIN; what the peer still says is read and thrown away until
+//! its own FIN.
+//!
+//! Why not simply close: a socket that is closed while its peer talks on answers with RST, and RST destroys
+//! what the peer had not read yet. A client whose data centre has gone must still get all that came
+//! before. The wait is bounded by the linger timeout, the reading by [`DISCARD_BYTES_MAX`].
 
 use super::{Farewell, Outcome, Phase, Turn};
 use crate::deadline::Deadline;
 use crate::error::DropReason;
 use crate::stream::{Leg, StreamId};
 
-/// A session that is over but for what is queued.
+/// Bytes that a session reads in vain: what an unsuspecting peer may have had on its way. After them the
+/// peer is left to its own window: to close now would be to answer with RST after all.
+const DISCARD_BYTES_MAX: usize = 256 * 1024;
+
+/// A session that is over but for its manners.
 pub(crate) struct Closing {
-    /// Streams that still have something queued: at most one a leg.
-    flushing: [Option<(StreamId, Farewell)>; 2],
+    /// The streams that are still there, by leg.
+    leaving: [Option<(StreamId, Farewell)>; 2],
+    discard_bytes_left: usize,
     pub(crate) outcome: Outcome,
 }
 
 impl Closing {
     /// A session without streams: gone.
     pub(crate) fn gone(outcome: Outcome) -> Self {
-        Self { flushing: [None; 2], outcome }
+        Self { leaving: [None; 2], discard_bytes_left: DISCARD_BYTES_MAX, outcome }
     }
 
-    /// Takes leave of each peer at once if nothing is queued for it, else when it is sent.
+    /// Begins to take leave of each peer.
     pub(crate) fn begin(turn: &mut Turn<'_>, farewells: &[(StreamId, Farewell)], outcome: Outcome) -> Phase {
         let mut closing = Self::gone(outcome);
-        for (place, &(stream, farewell)) in closing.flushing.iter_mut().zip(farewells) {
-            if turn.shared.streams.backlog_bytes(stream) == 0 {
-                take_leave(stream, farewell, turn);
-            } else {
-                if farewell == Farewell::Close {
-                    turn.shut_down(stream);
-                }
-                *place = Some((stream, farewell));
+        for &(stream, farewell) in farewells {
+            let Some(leg) = turn.shared.streams.get(stream).map(|stream| stream.leg) else { continue };
+            closing.leaving[leg as usize] = Some((stream, farewell));
+            if farewell == Farewell::Close {
+                turn.shut_down(stream);
+                turn.resume(stream);
             }
         }
+        closing.proceed(turn);
         if !closing.is_gone() {
             turn.arm(Deadline::Linger);
         }
@@ -38,49 +47,69 @@ impl Closing {
     }
 
     pub(crate) fn is_gone(&self) -> bool {
-        self.flushing.iter().all(Option::is_none)
+        self.leaving.iter().all(Option::is_none)
     }
 
-    /// The streams still there, in no particular order: after the end, legs no longer matter.
     pub(crate) fn stream(&self, leg: Leg) -> Option<StreamId> {
-        self.flushing[leg as usize].map(|(stream, _)| stream)
+        self.leaving[leg as usize].map(|(stream, _)| stream)
     }
 
-    /// The queue of some stream has become shorter.
+    /// How much more is read in vain.
+    pub(crate) fn credit(&self) -> usize {
+        self.discard_bytes_left
+    }
+
+    /// The peer talks on.
+    pub(crate) fn receive(&mut self, len: usize) {
+        self.discard_bytes_left = self.discard_bytes_left.saturating_sub(len);
+    }
+
+    /// A queue has become shorter: who is making progress gets more time.
     pub(crate) fn sent(&mut self, turn: &mut Turn<'_>) {
-        for place in &mut self.flushing {
-            if let Some((stream, farewell)) = *place
-                && turn.shared.streams.backlog_bytes(stream) == 0
-            {
-                take_leave(stream, farewell, turn);
-                *place = None;
-            }
+        self.proceed(turn);
+        if !self.is_gone() {
+            turn.arm(Deadline::Linger);
         }
     }
 
-    /// The driver has lost a stream.
-    pub(crate) fn lost(&mut self, lost: StreamId) {
-        for place in &mut self.flushing {
+    /// Takes leave of whoever needs no more waiting for.
+    pub(crate) fn proceed(&mut self, turn: &mut Turn<'_>) {
+        for place in &mut self.leaving {
+            let Some((stream, farewell)) = *place else { continue };
+            if turn.shared.streams.backlog_bytes(stream) > 0 {
+                continue;
+            }
+            match farewell {
+                Farewell::Abort => turn.abort(stream),
+                Farewell::Close if turn.has_ended(stream) => turn.close(stream),
+                Farewell::Close => continue,
+            }
+            *place = None;
+        }
+    }
+
+    /// The driver has lost a stream, with `unsent_bytes` in its queue.
+    pub(crate) fn lost(&mut self, lost: StreamId, unsent_bytes: usize) {
+        for place in &mut self.leaving {
             if place.is_some_and(|(stream, _)| stream == lost) {
                 *place = None;
-                self.outcome = self.outcome.and(Err(DropReason::Unflushed));
+                if unsent_bytes > 0 {
+                    self.outcome = self.outcome.and(Err(DropReason::Unflushed));
+                }
             }
         }
     }
 
+    /// Enough waiting: who has everything is closed, who has not is reset.
     pub(crate) fn timed_out(&mut self, turn: &mut Turn<'_>) {
-        for place in &mut self.flushing {
-            if let Some((stream, _)) = place.take() {
+        for place in &mut self.leaving {
+            let Some((stream, _)) = place.take() else { continue };
+            if turn.shared.streams.backlog_bytes(stream) == 0 {
+                turn.close(stream);
+            } else {
                 turn.abort(stream);
                 self.outcome = self.outcome.and(Err(DropReason::Unflushed));
             }
         }
-    }
-}
-
-fn take_leave(stream: StreamId, farewell: Farewell, turn: &mut Turn<'_>) {
-    match farewell {
-        Farewell::Close => turn.close(stream),
-        Farewell::Abort => turn.abort(stream),
     }
 }

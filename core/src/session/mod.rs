@@ -8,7 +8,7 @@
 //!      ├─ stranger, and there is a front ──────────────────────────┘  └─ connected ─► Fronting ──┤
 //!      └─ stranger, and there is none ─► Discarding ─────────────────────────────────────────────┤
 //!                                                                                                ▼
-//!                                                                            Closing: flush, then gone
+//!                                                                            Closing: flush, FIN, gone
 //! ```
 //! Each phase owns only what it needs; a transition consumes the old phase. docs/session.md has the table
 //! of endings, and a test for each of its rows.
@@ -78,6 +78,10 @@ impl Sessions {
         self.table.len()
     }
 
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Session> {
+        self.table.values()
+    }
+
     pub(crate) fn keys(&self) -> Vec<SessionKey> {
         self.table.keys().map(SessionKey).collect()
     }
@@ -106,7 +110,7 @@ pub(crate) enum Phase {
     Fronting(Legs),
     /// A stranger and silence.
     Discarding(Discarding),
-    /// Nothing more is read; what is queued is still being sent.
+    /// Nothing more is relayed; what is queued is still being sent.
     Closing(Closing),
 }
 
@@ -136,8 +140,8 @@ impl Session {
     /// The driver has moved `len` bytes to the other side's queue by itself (an opaque direction).
     pub(crate) fn passed_on(&mut self, from: Leg, len: usize, turn: &mut Turn<'_>) {
         self.count(from, len, turn);
-        if let Some(to) = self.phase.stream(from.other()) {
-            turn.add_backlog(to, len);
+        if let Phase::Relaying(legs, _) | Phase::Fronting(legs) = &self.phase {
+            turn.add_backlog(legs.to(from.other()), len);
         }
     }
 
@@ -171,6 +175,7 @@ impl Session {
 
     /// One side has reset its connection. The driver has already lost the stream.
     pub(crate) fn reset(&mut self, from: Leg, stream: StreamId, turn: &mut Turn<'_>) {
+        let unsent_bytes = turn.shared.streams.backlog_bytes(stream);
         turn.forget(stream);
         let why = match from {
             Leg::Client => DropReason::ClientReset,
@@ -185,7 +190,7 @@ impl Session {
             Phase::Relaying(legs, _) => turn.leave(&[(legs.to(from.other()), Farewell::Close)], Err(why)),
             Phase::Fronting(legs) => turn.leave(&[(legs.to(from.other()), Farewell::Abort)], Err(why)),
             Phase::Closing(mut closing) => {
-                closing.lost(stream);
+                closing.lost(stream, unsent_bytes);
                 Phase::Closing(closing)
             }
         });
@@ -233,8 +238,12 @@ impl Phase {
             Self::Handshaking(handshaking) => handshaking.receive(bytes, turn),
             Self::Greeted(greeted) => greeted.receive(bytes, turn),
             Self::Discarding(discarding) => discarding.receive(bytes.len(), turn),
-            // Without credit nothing is read; what a driver had already read is of no use any more.
-            other @ (Self::Dialing(_) | Self::Relaying(..) | Self::Fronting(_) | Self::Closing(_)) => other,
+            Self::Closing(mut closing) => {
+                closing.receive(bytes.len());
+                Self::Closing(closing)
+            }
+            // Without credit nothing is read.
+            other @ (Self::Dialing(_) | Self::Relaying(..) | Self::Fronting(_)) => other,
         }
     }
 
@@ -260,7 +269,10 @@ impl Phase {
                 turn.shut_down(legs.to(from.other()));
                 Self::Fronting(legs)
             }
-            Self::Closing(closing) => Self::Closing(closing),
+            Self::Closing(mut closing) => {
+                closing.proceed(turn);
+                Self::Closing(closing)
+            }
         }
     }
 
@@ -279,6 +291,10 @@ impl Phase {
                 Self::Closing(closing)
             }
         }
+    }
+
+    pub(crate) fn stream_count(&self) -> usize {
+        [Leg::Client, Leg::Upstream].into_iter().filter(|leg| self.stream(*leg).is_some()).count()
     }
 
     /// The session's stream on `leg`, if the phase has one.
@@ -314,7 +330,7 @@ impl Legs {
 /// How a session takes leave of one of its peers, once what is queued for it is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Farewell {
-    /// FIN.
+    /// FIN, and patience until the peer's own.
     Close,
     /// RST: what the other side did is passed on as it was.
     Abort,

@@ -254,6 +254,20 @@ impl World {
         }
     }
 
+    /// Peers whose session is over, and who have heard everything and FIN, end their side as well.
+    pub(crate) fn answer_farewells(&mut self) {
+        let has_heard_fin = |wire: &Wire| {
+            wire.end.is_none() && wire.is_connected && wire.is_shut_down && wire.queue.is_empty()
+        };
+        let told: Vec<StreamId> =
+            self.wires.iter().filter(|(_, wire)| has_heard_fin(wire)).map(|(stream, _)| *stream).collect();
+        for stream in told {
+            if self.engine.direction(stream) == Direction::Unsettled {
+                self.fin(stream);
+            }
+        }
+    }
+
     /// Time passes, and deadlines with it.
     pub(crate) fn wait(&mut self, duration: Duration) {
         let until = self.elapsed + duration;

@@ -187,7 +187,8 @@ impl Scene {
     }
 
     /// The session is over with this outcome, and nothing of it is left.
-    pub(crate) fn ended(&self, outcome: Result<(), DropReason>) {
+    pub(crate) fn ended(&mut self, outcome: Result<(), DropReason>) {
+        self.world.answer_farewells();
         assert_eq!(self.world.outcome(), Some(outcome));
         self.world.assert_empty();
     }

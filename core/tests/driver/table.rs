@@ -41,7 +41,8 @@ fn parse_row(line: &str) -> Row {
 
 impl Scene {
     /// What was observed is what docs/session.md says in the row of `test`.
-    pub(crate) fn is_as_documented(&self, test: &str) {
+    pub(crate) fn is_as_documented(&mut self, test: &str) {
+        self.world.answer_farewells();
         let row = rows().into_iter().find(|row| row.test == test);
         let row = row.unwrap_or_else(|| panic!("docs/session.md has no row for {test}"));
         let observed = Row {

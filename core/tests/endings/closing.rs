@@ -70,11 +70,45 @@ fn what_a_peer_still_says_while_its_queue_is_flushed_changes_nothing() {
     scene.upstream_says(b"last words");
     scene.world.fin(scene.upstream());
     scene.world.reset(scene.upstream());
-    assert_eq!(scene.world.engine.credit(scene.client), 0, "nothing more is read");
+    scene.world.say(scene.client, b"to nobody");
     scene.world.fin(scene.client);
     scene.goes_on();
     scene.world.unstall(scene.client);
     scene.is_as_documented("what_a_peer_still_says_while_its_queue_is_flushed_changes_nothing");
+}
+
+#[test]
+fn a_peer_that_has_everything_is_heard_until_it_ends_its_side() {
+    let mut scene = closing();
+    scene.world.unstall(scene.client);
+    assert_eq!((scene.client_told(), scene.client_heard()), (Told::Fin, b"last words".to_vec()));
+    scene.world.say(scene.client, b"to nobody");
+    scene.goes_on();
+    scene.world.fin(scene.client);
+    scene.is_as_documented("a_peer_that_has_everything_is_heard_until_it_ends_its_side");
+}
+
+#[test]
+fn a_peer_that_has_everything_and_never_ends_its_side_is_closed_in_time() {
+    let mut scene = closing();
+    scene.world.unstall(scene.client);
+    scene.times_out_after(Timeouts::default().linger);
+    scene.is_as_documented("a_peer_that_has_everything_and_never_ends_its_side_is_closed_in_time");
+}
+
+#[test]
+fn a_peer_that_has_everything_and_talks_on_without_end_is_closed_in_time() {
+    let mut scene = closing();
+    scene.world.unstall(scene.client);
+    let kib = vec![0; 1024];
+    for _ in 0..256 {
+        assert_ne!(scene.world.engine.credit(scene.client), 0);
+        scene.world.say(scene.client, &kib);
+    }
+    assert_eq!(scene.world.engine.credit(scene.client), 0);
+    scene.goes_on();
+    scene.times_out_after(Timeouts::default().linger);
+    scene.is_as_documented("a_peer_that_has_everything_and_talks_on_without_end_is_closed_in_time");
 }
 
 #[test]

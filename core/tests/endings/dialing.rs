@@ -60,6 +60,7 @@ fn a_dial_without_an_answer_tries_the_next_address_in_time() {
 #[test]
 fn a_client_is_closed_when_no_address_of_its_dc_answers() {
     let mut scene = Scene::dialing(plain());
+    scene.world.wait(Timeouts::default().dial / 2);
     scene.world.refuse(scene.upstream());
     scene.times_out_after(Timeouts::default().dial);
     scene.is_as_documented("a_client_is_closed_when_no_address_of_its_dc_answers");
@@ -78,7 +79,7 @@ fn a_stranger_is_closed_when_the_front_has_no_address() {
     let domain = FRONT_DOMAIN.parse().unwrap();
     let unresolved = Front { domain, addresses: Vec::new(), flight_len: 2000 };
     let config = Config { fronts: Fronts::new([unresolved]), ..config() };
-    let scene = Scene::stranger(config, &STRANGE);
+    let mut scene = Scene::stranger(config, &STRANGE);
     scene.is_as_documented("a_stranger_is_closed_when_the_front_has_no_address");
 }
 

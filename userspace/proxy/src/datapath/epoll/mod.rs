@@ -27,7 +27,7 @@ use std::time::Duration;
 
 use mtproxy_core::action::{Action, Actions};
 use mtproxy_core::engine::{Direction, Engine, Input};
-use mtproxy_core::event::Event;
+use mtproxy_core::event::{DialError, Event};
 use mtproxy_core::stream::StreamId;
 use mtproxy_core::time::{Instant, Now};
 use rustix::event::epoll::{self, EventData, EventFlags};
@@ -37,6 +37,7 @@ use rustix::io::Errno;
 use buffers::BufferPool;
 use listener::Listeners;
 pub use listener::{ConnectionLimit, bind};
+pub(crate) use pipe::PIPES_MAX;
 use pipe::PipePool;
 use socket::{Received, Socket};
 
@@ -44,6 +45,8 @@ use socket::{Received, Socket};
 const READ_BUFFER_BYTES: usize = 64 * 1024;
 /// Reads of one socket before the others get their turn.
 const READS_PER_TURN: usize = 8;
+/// Clients accepted from one listener in a turn that has other work, too.
+const ACCEPTS_PER_TURN: usize = 16;
 /// Events taken per call of epoll_wait.
 const EVENTS_PER_TURN: usize = 256;
 /// Low half of the user data of what is not a stream: no stream has this slot.
@@ -148,7 +151,7 @@ impl Epoll {
     /// Lets the engine handle its deadlines.
     pub fn time_out(&mut self, now: Now, engine: &mut Engine) {
         engine.time_out(now, &mut self.actions);
-        self.settle(now, engine, &mut []);
+        self.settle(now, engine, &[]);
     }
 
     /// When accepting, which was paused, is to be tried again.
@@ -165,7 +168,7 @@ impl Epoll {
     /// Ends every session at once.
     pub fn stop(&mut self, now: Now, engine: &mut Engine) {
         engine.stop(now, &mut self.actions);
-        self.settle(now, engine, &mut []);
+        self.settle(now, engine, &[]);
     }
 
     /// What the engine has reported since the last call.
@@ -179,10 +182,13 @@ impl Epoll {
         self.listeners.pauses()
     }
 
-    /// Accepts one client. Listeners are level-triggered: whoever else waits is reported in the next turn,
-    /// which a busy worker takes anyway, and a quiet one is spared the call that finds nobody.
+    /// Accepts clients. Listeners are level-triggered: whoever else waits is reported in the next turn. So a
+    /// quiet worker takes one and spares itself the call that finds nobody; a busy one, whose next turn
+    /// may be far, takes several.
     fn accept(&mut self, listener: usize, now: Now, engine: &mut Engine) {
-        if let Some((fd, peer)) = self.listeners.accept(&self.epoll, listener, now.instant) {
+        let most = if self.events.len() > 1 { ACCEPTS_PER_TURN } else { 1 };
+        for _ in 0..most {
+            let Some((fd, peer)) = self.listeners.accept(&self.epoll, listener, now.instant) else { return };
             self.adopt(fd, peer, now, engine);
         }
     }
@@ -196,7 +202,7 @@ impl Epoll {
             // Out of epoll watches (fs.epoll.max_user_watches): this client cannot be served.
             self.outcomes.push_back(Outcome::Broken(stream));
         }
-        self.settle(now, engine, &mut []);
+        self.settle(now, engine, &[]);
     }
 
     fn notice(&mut self, stream: StreamId, flags: EventFlags, now: Now, engine: &mut Engine) {
@@ -204,18 +210,26 @@ impl Epoll {
         if socket.is_dialing() {
             match socket.dial_result(flags) {
                 None => return,
-                Some(Err(error)) => self.outcomes.push_back(Outcome::DialFailed(stream, error)),
+                Some(Err(error)) => {
+                    // The flags were about a descriptor that may have been replaced by now.
+                    self.outcomes.push_back(Outcome::DialFailed(stream, error));
+                    return self.settle(now, engine, &[]);
+                }
                 Some(Ok(())) => {
                     engine.handle(now, Input::Connected(stream), &mut self.actions);
+                    self.settle(now, engine, &[]);
                 }
             }
-            self.settle(now, engine, &mut []);
         }
         let Some(socket) = self.socket(stream) else { return };
         socket.notice(flags);
         if socket.can_flush() {
             self.flush(stream);
-            self.settle(now, engine, &mut []);
+            self.settle(now, engine, &[]);
+        }
+        if flags.contains(EventFlags::ERR) && is_waited_for_in_vain(engine, stream) {
+            self.outcomes.push_back(Outcome::Broken(stream));
+            return self.settle(now, engine, &[]);
         }
         self.read(stream, now, engine);
     }
@@ -223,43 +237,51 @@ impl Epoll {
     /// Reads while there is something to read and somebody to take it.
     fn read(&mut self, stream: StreamId, now: Now, engine: &mut Engine) {
         let mut buffer = std::mem::take(&mut self.read_buffer);
-        for _ in 0..READS_PER_TURN {
-            let credit = engine.credit(stream).min(buffer.len());
-            let Some(socket) = self.socket(stream) else { break };
-            if credit == 0 || !socket.is_readable() {
-                break;
-            }
-            let received = match engine.direction(stream) {
-                Direction::Opaque { to } if socket.is_bulk() => self.splice(stream, to),
-                _ => None,
-            };
-            let received = received.unwrap_or_else(|| self.receive_into(stream, &mut buffer[..credit]));
-            match received {
-                Received::Bytes(len) => {
-                    let bytes = &mut buffer[..len];
-                    engine.handle(now, Input::Bytes(stream, bytes), &mut self.actions);
-                    self.settle(now, engine, &mut buffer);
-                }
-                Received::Piped { to, len } => {
-                    engine.handle(now, Input::PassedOn(stream, len), &mut self.actions);
-                    self.flush(to);
-                    self.settle(now, engine, &mut []);
-                }
-                Received::Eof => {
-                    engine.handle(now, Input::Eof(stream), &mut self.actions);
-                    self.settle(now, engine, &mut []);
-                }
-                Received::Nothing => {}
-                Received::Broken => {
-                    self.outcomes.push_back(Outcome::Broken(stream));
-                    self.settle(now, engine, &mut []);
-                }
-            }
-        }
+        let is_interrupted = (0..READS_PER_TURN).all(|_| self.read_once(stream, &mut buffer, now, engine));
         self.read_buffer = buffer;
-        if engine.credit(stream) > 0 {
+        if is_interrupted {
             self.read_later(stream);
         }
+    }
+
+    /// Reads once and handles it. False if something else has to happen before the next read: an event, a
+    /// `Resume`, or that the other side catches up.
+    fn read_once(&mut self, stream: StreamId, buffer: &mut [u8], now: Now, engine: &mut Engine) -> bool {
+        let credit = engine.credit(stream).min(buffer.len());
+        let Some(socket) = self.socket(stream) else { return false };
+        if credit == 0 || !socket.is_readable() {
+            return false;
+        }
+        let is_bulk = socket.is_bulk();
+        let direction = engine.direction(stream);
+        if direction.to().is_some_and(|to| self.must_wait_for(to, stream)) {
+            return false;
+        }
+        let piped = match direction {
+            Direction::Opaque { to } if is_bulk => self.splice(stream, to),
+            _ => None,
+        };
+        let received = piped.unwrap_or_else(|| self.receive_into(stream, &mut buffer[..credit]));
+        match received {
+            Received::Bytes(len) => {
+                engine.handle(now, Input::Bytes(stream, &mut buffer[..len]), &mut self.actions);
+            }
+            Received::Piped { to, len } => {
+                engine.handle(now, Input::PassedOn(stream, len), &mut self.actions);
+                self.flush(to);
+            }
+            Received::Eof => engine.handle(now, Input::Eof(stream), &mut self.actions),
+            Received::Nothing => {}
+            Received::Broken => self.outcomes.push_back(Outcome::Broken(stream)),
+        }
+        self.settle(now, engine, buffer);
+        true
+    }
+
+    /// True if the socket of `to` is behind. More for it is better left in the kernel: what is read now
+    /// would only be copied once more, into its queue. `reader` is read again when `to` has caught up.
+    fn must_wait_for(&mut self, to: StreamId, reader: StreamId) -> bool {
+        self.socket(to).is_some_and(|socket| socket.keeps_waiting(reader))
     }
 
     fn receive_into(&mut self, stream: StreamId, buffer: &mut [u8]) -> Received {
@@ -286,7 +308,7 @@ impl Epoll {
 
     /// Carries out the actions at hand, tells the engine what that led to, and so on until all is quiet.
     /// `input` is what `Relay` actions point into.
-    fn settle(&mut self, now: Now, engine: &mut Engine, input: &mut [u8]) {
+    fn settle(&mut self, now: Now, engine: &mut Engine, input: &[u8]) {
         loop {
             let mut actions = std::mem::take(&mut self.actions);
             self.carry_out(&actions, input);
@@ -301,6 +323,10 @@ impl Epoll {
             match outcome {
                 Outcome::Sent(stream, len) => engine.sent(now, stream, len, &mut self.actions),
                 Outcome::DialFailed(stream, error) => {
+                    if dial::classify(error) == DialError::NoResources {
+                        // Whoever is accepted now could not be served either.
+                        self.listeners.pause(&self.epoll, now.instant);
+                    }
                     let input = Input::DialFailed(stream, dial::classify(error));
                     engine.handle(now, input, &mut self.actions);
                 }
@@ -348,19 +374,27 @@ impl Epoll {
 
     fn send(&mut self, to: StreamId, outputs: &[Action], bytes: &[u8], input: &[u8]) {
         let Some(socket) = find(&mut self.sockets, to) else { return };
-        match socket.send(outputs, bytes, input, &mut self.spare) {
-            Ok(0) => {}
-            Ok(sent) => self.outcomes.push_back(Outcome::Sent(to, sent)),
-            Err(_) => self.outcomes.push_back(Outcome::Broken(to)),
+        let done = socket.send(outputs, bytes, input, &mut self.spare);
+        self.account(to, done);
+    }
+
+    /// Tells the engine of bytes that are done with. A peer that turned out to be gone is read at once.
+    fn account(&mut self, to: StreamId, done: usize) {
+        if done > 0 {
+            self.outcomes.push_back(Outcome::Sent(to, done));
+        }
+        if self.socket(to).is_some_and(|socket| socket.has_failed()) {
+            self.read_later(to);
         }
     }
 
     fn flush(&mut self, stream: StreamId) {
         let Some(socket) = find(&mut self.sockets, stream) else { return };
-        match socket.flush(&mut self.spare, &mut self.pipes) {
-            Ok(0) => {}
-            Ok(sent) => self.outcomes.push_back(Outcome::Sent(stream, sent)),
-            Err(_) => self.outcomes.push_back(Outcome::Broken(stream)),
+        let done = socket.flush(&mut self.spare, &mut self.pipes);
+        let reader = socket.reader_to_release();
+        self.account(stream, done);
+        if let Some(reader) = reader {
+            self.read_later(reader);
         }
     }
 
@@ -392,7 +426,7 @@ impl Epoll {
             && let Some(socket) = self.sockets[stream.slot()].take()
         {
             self.listeners.release(socket.is_client());
-            self.spare.give_back(socket.into_queue());
+            socket.dismantle(&mut self.spare, &mut self.pipes);
         }
     }
 
@@ -404,6 +438,12 @@ impl Epoll {
 /// The socket of `stream`, unless it is gone or its slot is another's by now.
 fn find(sockets: &mut [Option<Socket>], stream: StreamId) -> Option<&mut Socket> {
     sockets.get_mut(stream.slot())?.as_mut().filter(|socket| socket.stream() == stream)
+}
+
+/// True if nothing of `stream` is read and nothing that it says would be relayed: while its other side is
+/// dialled, for instance. Then its reset need not wait for a read to find it.
+fn is_waited_for_in_vain(engine: &Engine, stream: StreamId) -> bool {
+    engine.credit(stream) == 0 && engine.direction(stream) == Direction::Unsettled
 }
 
 fn is_output_to(action: &Action, stream: StreamId) -> bool {
