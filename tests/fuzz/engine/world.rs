@@ -25,13 +25,14 @@ use mtproxy_core::secret::{Secret, SecretKind};
 use mtproxy_core::stream::{Leg, StreamId};
 use mtproxy_core::time::{Instant, Now, UnixSeconds};
 
+use super::PAYLOAD_LEN_MAX;
 use super::person::{DOMAIN, FAKE_TLS_KEY, OTHER_DOMAIN, PADDED_KEY, PLAIN_KEY, Person};
 
 const UNIX_SECONDS: i64 = 1_700_000_000;
 const WINDOW_BYTES_MAX: usize = 1 << 16;
-/// What may stand in a queue beside what credit admits: an init frame, and the headers of the records that
-/// one full window is cut into.
-const BESIDE_CREDIT_BYTES: usize = 64 + 5 * 16;
+/// What credit admits, and beside it an init frame, the headers of the records that one full window is cut
+/// into, and what the driver itself passes on at once.
+const QUEUED_BYTES_MAX: usize = WINDOW_BYTES_MAX + 64 + 5 * 16 + PAYLOAD_LEN_MAX;
 const SESSIONS_MAX: usize = 40;
 
 /// The driver's end of one stream.
@@ -78,8 +79,10 @@ struct Session {
     standing: Standing,
     is_over: bool,
     streams: [Option<StreamId>; 2],
-    /// By the leg they came from.
+    /// By the leg they came from; without those that came while the session took leave.
     received: [Vec<u8>; 2],
+    /// Those included.
+    received_len: [u64; 2],
     /// By the leg they were for.
     queued: [Vec<u8>; 2],
     /// What the client has understood of it.
@@ -147,6 +150,7 @@ impl World {
             is_over: false,
             streams: [Some(client), None],
             received: [Vec::new(), Vec::new()],
+            received_len: [0; 2],
             queued: [Vec::new(), Vec::new()],
             heard_payload_len: 0,
         });
@@ -178,8 +182,8 @@ impl World {
     /// The driver itself moves bytes to the other side, if the engine need not see them.
     pub(crate) fn pass_on(&mut self, from: StreamId, bytes: &[u8]) {
         let Direction::Opaque { to } = self.engine.direction(from) else { return };
-        let bytes = &bytes[..self.admitted_len(from, bytes.len())];
-        if !bytes.is_empty() {
+        // Where there is credit at all, a pipe may take more.
+        if self.admitted_len(from, bytes.len()) > 0 {
             let session = self.note_received(from, bytes);
             self.queue(to, bytes);
             self.tell(session, Input::PassedOn(from, bytes.len()));
@@ -193,10 +197,16 @@ impl World {
     }
 
     fn note_received(&mut self, from: StreamId, bytes: &[u8]) -> usize {
-        let (session, leg) = (self.wires[&from].session, self.wires[&from].leg as usize);
-        self.sessions[session].received[leg].extend_from_slice(bytes);
+        let (index, leg) = (self.wires[&from].session, self.wires[&from].leg as usize);
+        let session = &mut self.sessions[index];
+        session.received_len[leg] += bytes.len() as u64;
         self.received_len[leg] += bytes.len() as u64;
-        session
+        // With an upstream, bytes go nowhere only when the session takes leave.
+        let goes_nowhere = self.engine.direction(from) == Direction::Unsettled;
+        if session.streams[Leg::Upstream as usize].is_none() || !goes_nowhere {
+            session.received[leg].extend_from_slice(bytes);
+        }
+        index
     }
 
     pub(crate) fn answer(&mut self, dialled: StreamId) {
@@ -340,8 +350,7 @@ impl World {
             }
             What::Ended { from_client_bytes, from_upstream_bytes, .. } => {
                 session.is_over = true;
-                let received = session.received.each_ref().map(|bytes| bytes.len() as u64);
-                assert_eq!([from_client_bytes, from_upstream_bytes], received);
+                assert_eq!([from_client_bytes, from_upstream_bytes], session.received_len);
                 for stream in session.streams.into_iter().flatten() {
                     assert!(!self.wires.contains_key(&stream), "a session ends before its streams");
                 }
@@ -393,8 +402,7 @@ impl World {
         let counted = [Leg::Client, Leg::Upstream].map(|leg| self.engine.received_bytes(leg));
         assert_eq!(counted, self.received_len);
         for (stream, wire) in &self.wires {
-            let bound = WINDOW_BYTES_MAX + BESIDE_CREDIT_BYTES;
-            assert!(wire.queued_len <= bound, "{} bytes are queued", wire.queued_len);
+            assert!(wire.queued_len <= QUEUED_BYTES_MAX, "{} bytes are queued", wire.queued_len);
             let session = &self.sessions[wire.session];
             let opposite = session.streams[wire.leg.other() as usize];
             let has_room = opposite.and_then(|id| self.wires.get(&id)).is_none_or(|to| to.queued_len == 0);
