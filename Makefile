@@ -17,9 +17,8 @@ need-build:
 	@.ci/need cc=build-essential
 	@command -v cargo >/dev/null || { echo "no cargo here: install Rust (stable) from https://rustup.rs and come back" >&2; exit 1; }
 need-test: need-build
-	@.ci/need python3=python3 file:/usr/lib/python3/dist-packages/pip=python3-pip nginx=nginx \
-		file:/usr/lib/nginx/modules/ngx_stream_module.so=libnginx-mod-stream
-	@python3 -c 'import ensurepip' 2>/dev/null || .ci/need file:/missing=python3-venv
+	@.ci/need python3=python3 python:ensurepip=python3-venv \
+		nginx=nginx file:/usr/lib/nginx/modules/ngx_stream_module.so=libnginx-mod-stream
 
 .PHONY: run
 run: need-build ## build, and start the proxy on this host; prints the link for clients
@@ -27,7 +26,7 @@ run: need-build ## build, and start the proxy on this host; prints the link for 
 	target/release/mtproxy run $(ARGS)
 
 .PHONY: test
-test: check test-e2e sim interop bench-smoke ## everything that CI runs
+test: check test-e2e interop bench-quick ## everything that CI runs
 
 .PHONY: check
 check: need-build ## the quick part: format, lints, unit tests; no root, no network
@@ -37,19 +36,35 @@ check: need-build ## the quick part: format, lints, unit tests; no root, no netw
 	cargo test --locked -p mtproxy-core -p mtproxy-bin
 
 .PHONY: test-e2e
-test-e2e: need-build ## the proxy as a process, between real sockets
+test-e2e: need-build ## the proxy as a process between real sockets, and the simulator
 	cargo build --locked -p mtproxy-bin
 	cargo test --locked -p mtproxy-tests
 
 .PHONY: sim
-sim: need-build ## the engine in memory, under virtual time: make sim SEED=n repeats one run
-	SIM_SEED=$(SEED) cargo test --locked -p mtproxy-tests --test sim -- --nocapture
+sim: need-build ## the engine under virtual time: make sim SEED=n repeats one run
+	SIM_SEED=$(SEED) cargo test --locked -p mtproxy-tests --test sim every_seed -- --nocapture
 
 .PHONY: interop
 interop: need-test ## a real client library (Telethon) through the proxy
+	python3 -m venv target/interop
+	target/interop/bin/pip install --quiet --disable-pip-version-check --require-hashes -r tests/interop/requirements.txt
+	cargo build --locked -p mtproxy-bin
+	MTPROXY_INTEROP_PYTHON=$(CURDIR)/target/interop/bin/python \
+		cargo test --locked -p mtproxy-tests --test interop -- --ignored --nocapture
 
 .PHONY: bench
-bench: need-test ## CPU, latency and memory beside nginx and no proxy: table, JSON and plots
+bench: need-test ## CPU, latency and memory beside nginx and no relay: table, JSON and plots
+	cargo build --release --locked -p mtproxy-bin -p mtproxy-bench
+	target/release/mtproxy-load
+
+.PHONY: bench-quick
+bench-quick: need-test ## the same in half a minute: shows that it works, not how fast
+	cargo build --release --locked -p mtproxy-bin -p mtproxy-bench
+	target/release/mtproxy-load --quick --results target/bench-quick
+
+.PHONY: bench-micro
+bench-micro: need-build ## cost of single functions (criterion)
+	cargo bench --locked -p mtproxy-bench
 
 .PHONY: deny
 deny: need-build ## licences, sources and duplicate versions of the dependencies

@@ -8,8 +8,8 @@ use crate::stream::StreamId;
 
 /// One request to the driver.
 ///
-/// A driver keeps one output queue a stream. `Write` and `Relay` append to it, `Shutdown`, `Close` and
-/// `Abort` take effect behind what is queued. Output to a stream that is still being dialled waits, and
+/// A driver keeps one output queue a stream. `Write` and `Relay` append to it, `Shutdown` takes effect behind
+/// what is queued. Output to a stream that is still being dialled waits, and
 /// survives a second `Dial` of the same stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {

@@ -5,7 +5,7 @@
 //! What keeps hundreds of them cheap is the order:
 //!
 //! * a hello is tried only under the secrets that serve the domain it greets;
-//! * the secret that last matched for the same source address is tried first ([`RecentSecrets`]).
+//! * the secret that last matched for the same source address is tried first (`RecentSecrets`).
 //!   Clients open several connections, so with many users nearly all searches end at the first try;
 //! * the two hash states that HMAC derives from its key are prepared once per secret.
 //!
@@ -66,6 +66,12 @@ impl Credentials {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
+    }
+
+    /// True if some secret opens init frames that do not come inside TLS.
+    #[must_use]
+    pub fn admit_without_tls(&self) -> bool {
+        self.entries.iter().any(|credential| !matches!(credential.secret.kind(), SecretKind::FakeTls(_)))
     }
 
     /// The names of all secrets, for statistics and logs, in the order of their [`SecretId`].
@@ -155,7 +161,7 @@ impl std::fmt::Debug for Credentials {
     }
 }
 
-/// Slots of [`RecentSecrets`]: one cache line of source addresses in eight for a busy worker, 32 KiB.
+/// Slots of `RecentSecrets`: one cache line of source addresses in eight for a busy worker, 32 KiB.
 const RECENT_SLOTS: usize = 4096;
 
 /// Remembers which secret last matched for a source address. A hint about the order of the search,

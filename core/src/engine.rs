@@ -39,7 +39,8 @@ pub enum Input<'a> {
     /// Bytes have come. They are transformed in place; `Relay` actions point into them.
     Bytes(StreamId, &'a mut [u8]),
     /// The driver itself moved this many bytes along an opaque direction, into the output queue of the
-    /// other side. They count like relayed ones: `sent` is still to come.
+    /// other side. They count like relayed ones: `sent` is still to come. They may exceed the credit, since
+    /// they cost this process no memory; then there is none until they are sent.
     PassedOn(StreamId, usize),
     /// The peer has sent FIN, and all bytes before it have been handed in.
     Eof(StreamId),
@@ -249,14 +250,13 @@ impl Engine {
         self.shared.received_bytes[from as usize]
     }
 
-    /// What is left of ended sessions: `(streams, deadlines)` beyond those of the open ones. Always
-    /// `(0, 0)` when no session is open; the simulator checks it.
+    /// What is left of ended sessions: `(streams, deadlines)` beyond those of the open ones. Always `(0, 0)`;
+    /// the simulator checks it.
     #[must_use]
     pub fn leftovers(&self) -> (usize, usize) {
-        if self.sessions.len() > 0 {
-            return (0, 0);
-        }
-        (self.shared.streams.len(), self.shared.deadlines.armed())
+        let of_sessions: usize = self.sessions.iter().map(|session| session.phase.stream_count()).sum();
+        let deadlines = self.shared.deadlines.armed();
+        (self.shared.streams.len() - of_sessions, deadlines.saturating_sub(self.sessions.len()))
     }
 
     fn find(&self, id: StreamId) -> Option<(&crate::stream::Stream, &Phase)> {

@@ -110,6 +110,19 @@ fn a_stream_that_is_gone_has_no_credit_and_one_whose_session_is_over_a_last_one(
 }
 
 #[test]
+fn who_was_stopped_is_resumed_when_the_session_is_over() {
+    let mut scene = Scene::relaying_with(narrow(), plain());
+    let (client, upstream) = (scene.client, scene.upstream());
+    scene.world.stall(upstream);
+    scene.client_says(&[1; WINDOW]);
+    assert_eq!(credit(&scene.world, client), 0);
+    scene.world.resumed.clear();
+    scene.world.reset(upstream);
+    assert_eq!(scene.world.resumed, [client], "to be heard until its FIN");
+    assert!(credit(&scene.world, client) > 0);
+}
+
+#[test]
 fn nobody_who_was_stopped_waits_in_vain_when_a_reload_changes_the_window() {
     for window_after in [WINDOW / 10, WINDOW * 10] {
         let mut scene = Scene::relaying_with(narrow(), plain());

@@ -9,8 +9,8 @@ use mtproxy_tests::{DcMode, FrontManner, PATIENCE, TestClient, mtproto};
 use crate::scene::{Mode, Scene, secret};
 
 const CLIENTS: usize = 24;
-/// Enough for a few of them at a time, besides the hundred or so that the proxy keeps for itself.
-const DESCRIPTORS: u64 = 140;
+/// Enough for a few of them at a time, besides the eighty or so that the proxy keeps for itself.
+const DESCRIPTORS: u64 = 98;
 /// How long one client is listened to before the next one is.
 const GLANCE: Duration = Duration::from_millis(30);
 const ROUNDS_MAX: usize = 60;

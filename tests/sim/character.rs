@@ -220,28 +220,31 @@ impl Member {
 impl Stranger {
     fn draw(dice: &mut Dice, has_fronts: bool, clock: u32, manners: &mut Manners) -> Self {
         let mut random = dice.random();
-        let mut stranger = match dice.below(12) {
+        let mut stranger = match dice.below(13) {
             0 => Self::saying(
                 b"GET / HTTP/1.1\r\nHost: 198.51.100.1\r\n\r\n".to_vec(),
                 PeerMisbehaved::SpokeHttp,
             ),
             1 => Self::saying(b"POST".to_vec(), PeerMisbehaved::SpokeHttp),
-            2 => {
-                let frame = ComposedInitFrame::random(
-                    &mut random,
-                    Some(&STRANGE_KEY),
-                    Transport::PaddedIntermediate,
-                    DcId(2),
-                );
+            2 | 3 => {
+                // Nobody's key; or bob's or cleo's, who may not come like this.
+                let [bob, cleo] = [1, 2].map(|user| *users()[user].1.key());
+                let (key, transport) = *dice.pick(&[
+                    (STRANGE_KEY, Transport::PaddedIntermediate),
+                    (bob, Transport::Intermediate),
+                    (bob, Transport::Abridged),
+                    (cleo, Transport::PaddedIntermediate),
+                ]);
+                let frame = ComposedInitFrame::random(&mut random, Some(&key), transport, DcId(2));
                 Self::saying(frame.wire.to_vec(), PeerMisbehaved::UnknownInitFrame)
             }
-            3 => {
+            4 => {
                 let mut noise = vec![0; dice.between(64, 3000)];
                 random.fill(&mut noise);
                 noise[0] = 0x41;
                 Self::saying(noise, PeerMisbehaved::UnknownInitFrame)
             }
-            4 => {
+            5 => {
                 manners.payload_len = 0;
                 let mut noise = vec![0; dice.between(0, 63)];
                 noise.fill(0x42);
@@ -271,7 +274,9 @@ impl Stranger {
         let mut is_malformed = false;
         expected.push(match dice.below(9) {
             0 => {
-                key = STRANGE_KEY;
+                // Nobody's key; or bob's, who may not come through TLS; or that of the other domain.
+                let [bob, of_other_domain] = [1, [4, 2][domain]].map(|user| *users()[user].1.key());
+                key = *dice.pick(&[STRANGE_KEY, bob, of_other_domain]);
                 PeerMisbehaved::UnauthenticHello
             }
             1 => {

@@ -1,9 +1,20 @@
 //! The engine under simulation: many seeds, and proof that the checkers can fail.
 //!
 //! ```text
-//!   SIM_SEED=n    one seed again          SIM_SEEDS=n   so many seeds instead of the default
+//!            dice ──► plan: who comes when, how each talks, listens and ends; what each address does
+//!                      │
+//!   peer ◄── network ──► driver ──► Engine           schedule: what happens next, under virtual time
+//!     │                    │
+//!     ▼                    ▼
+//!   ledger: what was said  witness, verdicts: what may be ordered and reported, and what must be
 //! ```
-//! A run has one thread, no clock and no socket; everything in it follows from its seed. See docs/testing.md.
+//! A run has one thread, no clock and no socket; everything in it follows from its seed. A failure names
+//! the seed and the command that repeats it.
+//!
+//! ```text
+//!   SIM_SEED=n    that seed alone         SIM_SEEDS=n   so many seeds instead of the default
+//! ```
+//! [`violation::Checker`] lists what is checked, [`sabotage::Sabotage`] how each checker is proved to work.
 
 mod character;
 mod dice;

@@ -40,6 +40,8 @@ pub(crate) struct Plan {
     pub(crate) replay_entries_max: usize,
     pub(crate) moods: Vec<(SocketAddr, Mood)>,
     pub(crate) clients: Vec<(Duration, IpAddr, Character)>,
+    /// The least relay window of all configurations.
+    pub(crate) narrowest_window: usize,
 }
 
 /// The proxy's users: the kinds of secret in turn.
@@ -73,16 +75,17 @@ impl Plan {
         let moods = draw_moods(dice, &config.dc_table);
         let replay_entries_max = if dice.percent(80) { 1000 } else { dice.between(1, 4) };
         let narrowest = reload.iter().map(|(_, later)| later).chain([&config]);
-        let narrowest = narrowest.map(|config| config.relay_window_bytes).min().unwrap_or_default();
+        let narrowest_window = narrowest.map(|config| config.relay_window_bytes).min().unwrap_or_default();
         let clients = (0..dice.between(3, 28))
             .map(|_| {
                 let at = Duration::from_millis(dice.between(0, 30_000) as u64);
                 let source = IpAddr::from([203, 0, 113, dice.below(6) as u8]);
-                (at, source, Character::draw(dice, has_fronts, at, replay_entries_max < 1000, narrowest))
+                let is_cache_small = replay_entries_max < 1000;
+                (at, source, Character::draw(dice, has_fronts, at, is_cache_small, narrowest_window))
             })
             .collect();
         let stop_at = dice.percent(15).then(|| Duration::from_millis(dice.between(5_000, 60_000) as u64));
-        Self { config, reload, stop_at, replay_entries_max, moods, clients }
+        Self { config, reload, stop_at, replay_entries_max, moods, clients, narrowest_window }
     }
 }
 

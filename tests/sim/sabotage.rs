@@ -26,13 +26,14 @@ pub(crate) enum Sabotage {
     DialsSomewhereElse,
     ClosesWhatShouldBeReset,
     SwallowsFin,
+    ClosesTooEarly,
     HurriesTheClock,
     SleepsThroughDeadlines,
     SpinsForEver,
 }
 
 impl Sabotage {
-    pub(crate) const ALL: [(Self, Checker); 21] = [
+    pub(crate) const ALL: [(Self, Checker); 22] = [
         (Self::LosesOneByte, Checker::Content),
         (Self::DoublesOneByte, Checker::Content),
         (Self::ExchangesTwoBytes, Checker::Content),
@@ -51,6 +52,7 @@ impl Sabotage {
         (Self::DialsSomewhereElse, Checker::Dials),
         (Self::ClosesWhatShouldBeReset, Checker::Endings),
         (Self::SwallowsFin, Checker::Endings),
+        (Self::ClosesTooEarly, Checker::Endings),
         (Self::HurriesTheClock, Checker::Timeouts),
         (Self::SleepsThroughDeadlines, Checker::Leftovers),
         (Self::SpinsForEver, Checker::Progress),
@@ -119,6 +121,13 @@ impl Sabotage {
             Self::ClosesWhatShouldBeReset => {
                 for order in orders {
                     if let Order::Abort(stream) = order {
+                        *order = Order::Close(*stream);
+                    }
+                }
+            }
+            Self::ClosesTooEarly => {
+                for order in orders {
+                    if let Order::Shutdown(stream) = order {
                         *order = Order::Close(*stream);
                     }
                 }

@@ -51,6 +51,7 @@ struct Simulation {
     accounts: Vec<Account>,
     clients: Vec<(IpAddr, Character)>,
     reload: Option<Config>,
+    narrowest_window: usize,
     is_stopped: bool,
 }
 
@@ -110,6 +111,7 @@ impl Simulation {
             },
             clients,
             reload: plan.reload.map(|(_, config)| config),
+            narrowest_window: plan.narrowest_window,
             is_stopped: false,
         }
     }
@@ -129,6 +131,9 @@ impl Simulation {
                 self.driver.time_out(&mut self.world)?;
                 return Ok(true);
             }
+        }
+        if self.driver.engine.session_count() == 0 {
+            self.world.check_leftovers(&self.driver)?;
         }
         let Some(moment) = self.world.schedule.pop() else { return Ok(false) };
         self.happens(moment)?;
@@ -355,7 +360,7 @@ impl Simulation {
             return self.driver.dial_failed(stream, why, &mut self.world);
         }
         let client = self.world.witness.streams[&stream].session;
-        let manners = Manners::draw(&mut self.world.dice, self.world.witness.window());
+        let manners = Manners::draw(&mut self.world.dice, self.narrowest_window);
         let peer = match (&self.clients[client].1.kind, self.world.witness.sessions[client].is_fronted()) {
             (Kind::Member(member), false) => {
                 Peer::data_centre(client, (member.options.transport, member.options.dc), manners)

@@ -11,7 +11,7 @@ use mtproxy_core::event::{DialError, Event, What};
 use mtproxy_core::stream::Leg;
 use mtproxy_core::transport::Transport;
 
-use crate::character::{Character, Kind};
+use crate::character::{Character, Kind, Vice};
 use crate::simulation::LATENESS_MAX;
 use crate::violation::{Checker, Violation, require, violation};
 use crate::witness::{StreamEnd, Witness};
@@ -74,7 +74,26 @@ impl Witness {
                 return self.ended(client, outcome, now);
             }
         }
+        self.judge(self.is_decided_in_time(client, now))?;
         self.admits(client, event.what)
+    }
+
+    /// However slowly a client talks, what it is has been decided when its first timeouts are over.
+    fn is_decided_in_time(&self, client: usize, now: Duration) -> Result<(), Violation> {
+        let session = &self.sessions[client];
+        let (since, patience) = match session.first_byte_at {
+            None => (session.opened_at.unwrap_or_default(), self.longest(|timeouts| timeouts.first_byte)),
+            Some(at) => (at, self.longest(|timeouts| timeouts.handshake)),
+        };
+        let is_relaying = session.is_connected;
+        require(is_relaying || now - since <= patience + LATENESS_MAX, Checker::Timeouts, || {
+            format!("client {client} was undecided for {:?}", now - since)
+        })
+    }
+
+    /// The longest of one timeout under any configuration: a wait may begin under one and end under another.
+    fn longest(&self, of: fn(&Timeouts) -> Duration) -> Duration {
+        self.configs.iter().map(|config| of(&config.timeouts)).max().unwrap_or_default()
     }
 
     fn dial_ended(&self, client: usize, address: SocketAddr) -> Result<(), Violation> {
@@ -93,7 +112,9 @@ impl Witness {
             }
             (What::Authenticated { secret, transport, fake_tls, dc }, Kind::Member(member)) => {
                 let options = &member.options;
+                let is_let_in = matches!(member.vice, None | Some(Vice::EndsWithBadRecord));
                 self.is_secret_of(secret, &member.name)
+                    && is_let_in
                     && (transport, dc, fake_tls) == (options.transport, options.dc, options.is_fake_tls())
             }
             (What::Fronted(why) | What::Discarding(why), _) => character.may_be_turned_away_for(why),
@@ -114,7 +135,8 @@ impl Witness {
     }
 
     fn is_secret_of(&self, secret: SecretId, name: &str) -> bool {
-        self.configs.iter().any(|config| config.credentials.name(secret) == Some(name))
+        let in_force = self.configs.last().expect("there is always a configuration");
+        in_force.credentials.names().nth(secret.0 as usize) == Some(name)
     }
 
     /// The ending is the one that docs/session.md has for what happened.
@@ -178,17 +200,14 @@ impl Witness {
                 format!("client {client} was idle for {silent_for:?} only")
             })?;
         }
-        // A reload may come between the last deadline and the farewell.
-        let longest_of = |timeout: fn(&Timeouts) -> Duration| {
-            self.configs.iter().map(|config| timeout(&config.timeouts)).max().unwrap_or_default()
-        };
+        let idle = self.longest(|timeouts| timeouts.idle) * 9 / 8;
         let waits = [
-            longest_of(|timeouts| timeouts.first_byte),
-            longest_of(|timeouts| timeouts.handshake),
-            longest_of(|timeouts| timeouts.dial),
-            longest_of(|timeouts| timeouts.idle * 9 / 8),
+            self.longest(|timeouts| timeouts.first_byte),
+            self.longest(|timeouts| timeouts.handshake),
+            self.longest(|timeouts| timeouts.dial),
         ];
-        let longest = waits.into_iter().max().unwrap_or_default() + longest_of(|timeouts| timeouts.linger);
+        let linger = self.longest(|timeouts| timeouts.linger);
+        let longest = waits.into_iter().fold(idle, Duration::max) + linger;
         let quiet_for = now - session.last_activity_at;
         require(quiet_for <= longest + LATENESS_MAX, Checker::Timeouts, || {
             format!("client {client}: nothing happened for {quiet_for:?} before the end")

@@ -21,6 +21,9 @@ use crate::order::Order;
 use crate::tally::Tally;
 use crate::violation::{Checker, Violation, require, violation};
 
+/// What a peer may say in vain before its session is closed regardless (docs/session.md).
+const PATIENCE_BYTES: usize = 256 * 1024;
+
 /// How a stream ended, from the proxy's side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum StreamEnd {
@@ -35,7 +38,8 @@ pub(crate) struct StreamBook {
     pub(crate) session: usize,
     pub(crate) leg: Leg,
     pub(crate) dialled: Vec<SocketAddr>,
-    pub(crate) is_shut_down: bool,
+    /// When the proxy sent FIN, or meant to.
+    pub(crate) shut_down_at: Option<Duration>,
     pub(crate) has_sent_fin: bool,
     pub(crate) end: Option<StreamEnd>,
 }
@@ -58,6 +62,7 @@ pub(crate) struct SessionBook {
     /// Those of them that came when the session was over: read only so as not to answer them with RST.
     pub(crate) received_in_vain: [usize; 2],
     pub(crate) reset_at: [Option<Duration>; 2],
+    pub(crate) first_byte_at: Option<Duration>,
     pub(crate) last_byte_at: Duration,
     pub(crate) last_activity_at: Duration,
 }
@@ -139,7 +144,7 @@ impl Witness {
             session,
             leg,
             dialled: Vec::new(),
-            is_shut_down: false,
+            shut_down_at: None,
             has_sent_fin: false,
             end: None,
         };
@@ -153,7 +158,9 @@ impl Witness {
         if let Some(book) = self.streams.get(&stream) {
             let session = &mut self.sessions[book.session];
             session.received[book.leg as usize] += len;
-            if session.is_connected && engine.direction(stream) == Direction::Unsettled {
+            session.first_byte_at.get_or_insert(now);
+            let may_be_over = session.is_connected || book.shut_down_at.is_some();
+            if may_be_over && engine.direction(stream) == Direction::Unsettled {
                 session.received_in_vain[book.leg as usize] += len;
             } else {
                 session.last_byte_at = now;
@@ -208,15 +215,18 @@ impl Witness {
             }
             Order::Dial { stream, address } => self.dials(*stream, *address, session, now),
             Order::Send { to, bytes } => self.is_open(*to).and_then(|book| {
-                require(!book.is_shut_down, Checker::Streams, || {
+                require(book.shut_down_at.is_none(), Checker::Streams, || {
                     format!("{} bytes for {to:?} behind its FIN", bytes.len())
                 })
             }),
             Order::Shutdown(stream) => self.is_open(*stream).and_then(|book| {
-                let was_shut_down = std::mem::replace(&mut book.is_shut_down, true);
-                require(!was_shut_down, Checker::Streams, || format!("{stream:?} is shut down twice"))
+                let before = book.shut_down_at.replace(now);
+                require(before.is_none(), Checker::Streams, || format!("{stream:?} is shut down twice"))
             }),
-            Order::Close(stream) => self.ends(*stream, StreamEnd::Closed),
+            Order::Close(stream) => {
+                self.judge(self.is_closed_in_good_order(*stream, now))?;
+                self.ends(*stream, StreamEnd::Closed)
+            }
             Order::Abort(stream) => self.ends(*stream, StreamEnd::Aborted),
             Order::Resume(stream) => self.is_open(*stream).map(|_| ()),
         };
@@ -229,6 +239,17 @@ impl Witness {
             Some(book) if book.end.is_none() => Ok(book),
             _ => violation(Checker::Streams, format!("an order for {stream:?}, which is not there")),
         }
+    }
+
+    /// A socket that is closed while its peer talks on answers with RST, and the peer loses what it has not
+    /// read yet. So the peer's own FIN is awaited, within reason.
+    fn is_closed_in_good_order(&self, stream: StreamId, now: Duration) -> Result<(), Violation> {
+        let Some(book) = self.streams.get(&stream) else { return Ok(()) };
+        let talked_in_vain: usize = self.sessions[book.session].received_in_vain.iter().sum();
+        let linger = self.configs.iter().map(|config| config.timeouts.linger).min().unwrap_or_default();
+        let has_lingered = book.shut_down_at.is_some_and(|at| now - at >= linger);
+        let is_in_order = book.has_sent_fin || talked_in_vain >= PATIENCE_BYTES || has_lingered;
+        require(is_in_order, Checker::Endings, || format!("{stream:?} was closed before its peer's FIN"))
     }
 
     fn ends(&mut self, stream: StreamId, end: StreamEnd) -> Result<(), Violation> {
@@ -296,26 +317,60 @@ impl Witness {
         driver: impl Fn(StreamId) -> (usize, bool),
     ) -> Result<(), Violation> {
         let session = &self.sessions[client];
-        let [Some(client_stream), Some(upstream)] = session.streams else { return Ok(()) };
         if session.ended.is_some() {
             return Ok(());
         }
+        for stream in session.streams.into_iter().flatten() {
+            self.judge(self.check_stream(stream, engine, driver(stream)))?;
+        }
+        let [Some(client_stream), Some(upstream)] = session.streams else { return Ok(()) };
         for (from, to) in [(client_stream, upstream), (upstream, client_stream)] {
-            let (queued, _) = driver(to);
-            let (_, is_stopped) = driver(from);
-            if engine.direction(from) != Direction::Unsettled {
-                let (credit, window) = (engine.credit(from), self.window());
-                let what = || format!("credit of {from:?} is {credit}, {queued} of {window} are queued");
-                self.judge(require(credit == window.saturating_sub(queued), Checker::Backlog, what))?;
-                let what = || format!("{from:?} was stopped and not resumed, though nothing is queued");
-                self.judge(require(!is_stopped || queued > 0, Checker::Liveness, what))?;
-            }
+            self.judge(self.check_direction(from, to, engine, driver(from).1, driver(to).0))?;
             let (from, to) = (&self.streams[&from], &self.streams[&to]);
-            let has_passed_fin = !from.has_sent_fin || to.is_shut_down || to.end.is_some();
+            let has_passed_fin = !from.has_sent_fin || to.shut_down_at.is_some() || to.end.is_some();
             let is_reset = session.reset_at.iter().any(Option::is_some);
             let what = || format!("client {client}: FIN was not passed on");
             self.judge(require(has_passed_fin || is_reset, Checker::Endings, what))?;
         }
         Ok(())
+    }
+
+    fn check_stream(
+        &self,
+        stream: StreamId,
+        engine: &Engine,
+        (queued, is_stopped): (usize, bool),
+    ) -> Result<(), Violation> {
+        let book = &self.streams[&stream];
+        if book.end.is_some() || book.shut_down_at.is_none() {
+            return Ok(());
+        }
+        require(!book.has_sent_fin || queued > 0, Checker::Liveness, || {
+            format!("{stream:?} has had FIN both ways and is not closed")
+        })?;
+        let is_over = engine.direction(stream) == Direction::Unsettled;
+        require(!(is_over && is_stopped && engine.credit(stream) > 0), Checker::Liveness, || {
+            format!("{stream:?} is waited for, and was not resumed")
+        })
+    }
+
+    fn check_direction(
+        &self,
+        from: StreamId,
+        to: StreamId,
+        engine: &Engine,
+        is_stopped: bool,
+        queued: usize,
+    ) -> Result<(), Violation> {
+        if engine.direction(from).to() != Some(to) {
+            return Ok(());
+        }
+        let (credit, window) = (engine.credit(from), self.window());
+        self.judge(require(credit == window.saturating_sub(queued), Checker::Backlog, || {
+            format!("credit of {from:?} is {credit}, {queued} of {window} are queued")
+        }))?;
+        require(!is_stopped || queued > 0, Checker::Liveness, || {
+            format!("{from:?} was stopped and not resumed, though nothing is queued")
+        })
     }
 }

@@ -34,7 +34,6 @@ const HANDSHAKE_HEADER_LEN: usize = 4;
 const CLIENT_HELLO: u8 = 1;
 const RANDOM: Range<usize> = 11..43;
 const SESSION_ID: Range<usize> = 44..76;
-const SESSION_ID_LEN: u8 = 32;
 const SERVER_NAME_EXTENSION: u16 = 0;
 
 /// Follows the records of a hello while they arrive. Looks at every header once.
@@ -177,23 +176,16 @@ impl<'a> ClientHello<'a> {
     }
 
     fn parse_fields(record: &'a [u8]) -> Option<Self> {
-        let mut cursor = Cursor { bytes: record, at: 9 };
-        let version = cursor.take(2)?;
-        let _random = cursor.take(32)?;
-        let session_id_len = cursor.byte()?;
-        if record[version] != [0x03, 0x03] || session_id_len != SESSION_ID_LEN {
+        let fields = Fields::parse(record)?;
+        let is_laid_out_as_ours = record[9..11] == [0x03, 0x03]
+            && fields.session_id == SESSION_ID
+            && fields.extensions.end == record.len()
+            && fields.cipher_suites.len() % 2 == 0;
+        if !is_laid_out_as_ours {
             return None;
         }
-        let _session_id = cursor.take(32)?;
-        let cipher_suites = cursor.take_prefixed_u16()?;
-        let compression_methods_len = usize::from(cursor.byte()?);
-        let _compression_methods = cursor.take(compression_methods_len)?;
-        let extensions = cursor.take_prefixed_u16()?;
-        if extensions.end != record.len() || cipher_suites.len() % 2 != 0 {
-            return None;
-        }
-        let server_name = find_server_name(record, extensions)?;
-        Some(Self { record, cipher_suites, server_name })
+        let server_name = find_server_name(record, fields.extensions)?;
+        Some(Self { record, cipher_suites: fields.cipher_suites, server_name })
     }
 
     /// The name the hello greets, if it greets one.
@@ -247,6 +239,40 @@ impl<'a> ClientHello<'a> {
             return None;
         }
         Some(u32::from_le_bytes(std::array::from_fn(|i| digest[28 + i] ^ random[28 + i])))
+    }
+}
+
+/// The name that a stranger's hello greets, whatever else there is wrong with it: so that each gets the site
+/// it asked for. Hellos in more than one record, which no browser sends, greet nobody.
+#[must_use]
+pub fn greeted_name(received: &[u8]) -> Option<&[u8]> {
+    let record_len =
+        RECORD_HEADER_LEN + usize::from(u16::from_be_bytes([*received.get(3)?, *received.get(4)?]));
+    let record = received.get(..record_len)?;
+    if record[..2] != HANDSHAKE_RECORD[..2] || record.get(RECORD_HEADER_LEN) != Some(&CLIENT_HELLO) {
+        return None;
+    }
+    let name = find_server_name(record, Fields::parse(record)?.extensions)??;
+    Some(&record[name])
+}
+
+/// Where the parts of a hello stand in its record.
+struct Fields {
+    session_id: Range<usize>,
+    cipher_suites: Range<usize>,
+    extensions: Range<usize>,
+}
+
+impl Fields {
+    fn parse(record: &[u8]) -> Option<Self> {
+        let mut cursor = Cursor { bytes: record, at: RANDOM.end };
+        let session_id_len = usize::from(cursor.byte()?);
+        let session_id = cursor.take(session_id_len)?;
+        let cipher_suites = cursor.take_prefixed_u16()?;
+        let compression_methods_len = usize::from(cursor.byte()?);
+        let _compression_methods = cursor.take(compression_methods_len)?;
+        let extensions = cursor.take_prefixed_u16()?;
+        Some(Self { session_id, cipher_suites, extensions })
     }
 }
 
@@ -474,6 +500,23 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_strangers_name_is_found_whatever_else_is_wrong_with_its_hello() {
+        let short = compose(&[0xc0, 0x2b], &server_name(b"example.com"));
+        assert_eq!(greeted_name(&short), Some(&b"example.com"[..]), "shorter than ours");
+        let mut without_session_id = short.clone();
+        without_session_id.drain(SESSION_ID);
+        without_session_id[SESSION_ID.start - 1] = 0;
+        for at in [4, 8] {
+            without_session_id[at] -= 32;
+        }
+        assert_eq!(greeted_name(&without_session_id), Some(&b"example.com"[..]), "TLS 1.2");
+        assert!(ClientHello::parse(&without_session_id).is_err());
+        assert_eq!(greeted_name(&short[..short.len() - 1]), None, "incomplete");
+        assert_eq!(greeted_name(&compose(&[0x13, 1], &[])), None, "no name");
+        assert_eq!(greeted_name(b"GET / HTTP/1.1"), None);
+    }
+
     proptest! {
         #[test]
         fn any_split_into_segments_and_records_gives_the_same_hello(
@@ -513,6 +556,7 @@ mod tests {
                 let _ = ClientHello::parse(&reassembly.message(&bytes)).map(|hello| hello.verify(hmac()));
             }
             let _ = ClientHello::parse(&bytes);
+            let _ = greeted_name(&bytes);
         }
     }
 }

@@ -10,6 +10,7 @@
 //! Never use these as keys.
 
 use curve25519_dalek::EdwardsPoint;
+use curve25519_dalek::traits::IsIdentity;
 
 use crate::random::Random;
 
@@ -32,6 +33,15 @@ impl KeyShares {
             let draw = |_| EdwardsPoint::mul_base_clamped(random.bytes());
             self.table = (0..TABLE_LEN).map(draw).collect();
         }
+        // Terms may cancel out, once in some ten million sums. A share of zeros would be seen.
+        loop {
+            if let Some(share) = self.draw(random) {
+                return share;
+            }
+        }
+    }
+
+    fn draw(&mut self, random: &mut Random) -> Option<[u8; 32]> {
         // Seven bits of each byte choose a point, the eighth its sign.
         let [first, others @ ..] = random.bytes::<TERMS>();
         let first = usize::from(first & 0x7f);
@@ -40,8 +50,11 @@ impl KeyShares {
             if choice & 0x80 == 0 { sum + point } else { sum - point }
         };
         let sum = others.iter().fold(self.table[first], add);
+        if sum.is_identity() {
+            return None;
+        }
         self.table[first] = sum;
-        sum.to_montgomery().to_bytes()
+        Some(sum.to_montgomery().to_bytes())
     }
 }
 
@@ -49,7 +62,6 @@ impl KeyShares {
 mod tests {
     use super::*;
     use curve25519_dalek::MontgomeryPoint;
-    use curve25519_dalek::traits::IsIdentity;
     use std::collections::HashSet;
 
     #[test]

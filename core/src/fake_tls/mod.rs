@@ -11,7 +11,9 @@ mod key_share;
 mod record;
 mod server_hello;
 
-pub use client_hello::{ClientHello, HelloProgress, HelloReassembly, MESSAGE_LEN_MAX, RECEIVED_LEN_MAX};
+pub use client_hello::{
+    ClientHello, HelloProgress, HelloReassembly, MESSAGE_LEN_MAX, RECEIVED_LEN_MAX, greeted_name,
+};
 pub(crate) use key_share::KeyShares;
 pub use record::{CHANGE_CIPHER_SPEC, RECORD_HEADER_LEN, RecordReader, RecordWriter};
 pub(crate) use server_hello::append_server_flight;

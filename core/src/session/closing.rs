@@ -3,21 +3,20 @@
 //!
 //! Why not simply close: a socket that is closed while its peer talks on answers with RST, and RST destroys
 //! what the peer had not read yet. A client whose data centre has gone must still get all that came
-//! before. The wait is bounded by the linger timeout, and by [`DISCARD_BYTES_MAX`], so that a bulk
-//! transfer to somebody who has left is cut off.
+//! before. The wait is bounded by the linger timeout, the reading by [`DISCARD_BYTES_MAX`].
 
 use super::{Farewell, Outcome, Phase, Turn};
 use crate::deadline::Deadline;
 use crate::error::DropReason;
 use crate::stream::{Leg, StreamId};
 
-/// Bytes that a session reads in vain before it is closed for good: what an unsuspecting peer may have had
-/// on its way, far less than what it costs to go on.
+/// Bytes that a session reads in vain: what an unsuspecting peer may have had on its way. After them the
+/// peer is left to its own window: to close now would be to answer with RST after all.
 const DISCARD_BYTES_MAX: usize = 256 * 1024;
 
 /// A session that is over but for its manners.
 pub(crate) struct Closing {
-    /// Streams that are still there: at most one a leg, in no particular order.
+    /// The streams that are still there, by leg.
     leaving: [Option<(StreamId, Farewell)>; 2],
     discard_bytes_left: usize,
     pub(crate) outcome: Outcome,
@@ -32,8 +31,9 @@ impl Closing {
     /// Begins to take leave of each peer.
     pub(crate) fn begin(turn: &mut Turn<'_>, farewells: &[(StreamId, Farewell)], outcome: Outcome) -> Phase {
         let mut closing = Self::gone(outcome);
-        for (place, &(stream, farewell)) in closing.leaving.iter_mut().zip(farewells) {
-            *place = Some((stream, farewell));
+        for &(stream, farewell) in farewells {
+            let Some(leg) = turn.shared.streams.get(stream).map(|stream| stream.leg) else { continue };
+            closing.leaving[leg as usize] = Some((stream, farewell));
             if farewell == Farewell::Close {
                 turn.shut_down(stream);
                 turn.resume(stream);
@@ -60,22 +60,28 @@ impl Closing {
     }
 
     /// The peer talks on.
-    pub(crate) fn receive(&mut self, len: usize, turn: &mut Turn<'_>) {
+    pub(crate) fn receive(&mut self, len: usize) {
         self.discard_bytes_left = self.discard_bytes_left.saturating_sub(len);
-        self.proceed(turn);
     }
 
-    /// Takes leave of whoever needs no more waiting for: a queue has become shorter, or a peer has ended.
+    /// A queue has become shorter: who is making progress gets more time.
+    pub(crate) fn sent(&mut self, turn: &mut Turn<'_>) {
+        self.proceed(turn);
+        if !self.is_gone() {
+            turn.arm(Deadline::Linger);
+        }
+    }
+
+    /// Takes leave of whoever needs no more waiting for.
     pub(crate) fn proceed(&mut self, turn: &mut Turn<'_>) {
         for place in &mut self.leaving {
             let Some((stream, farewell)) = *place else { continue };
             if turn.shared.streams.backlog_bytes(stream) > 0 {
                 continue;
             }
-            let has_said_enough = turn.has_ended(stream) || self.discard_bytes_left == 0;
             match farewell {
                 Farewell::Abort => turn.abort(stream),
-                Farewell::Close if has_said_enough => turn.close(stream),
+                Farewell::Close if turn.has_ended(stream) => turn.close(stream),
                 Farewell::Close => continue,
             }
             *place = None;

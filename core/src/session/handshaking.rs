@@ -8,10 +8,13 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::{Greeted, Phase, Relaying, Turn};
+use crate::config::Config;
 use crate::deadline::Deadline;
 use crate::error::{DropReason, PeerMisbehaved};
 use crate::event::What;
-use crate::fake_tls::{ClientHello, HelloProgress, HelloReassembly, RECEIVED_LEN_MAX, append_server_flight};
+use crate::fake_tls::{
+    ClientHello, HelloProgress, HelloReassembly, RECEIVED_LEN_MAX, append_server_flight, greeted_name,
+};
 use crate::obfuscated2::{INIT_FRAME_LEN, is_surely_http};
 use crate::session::Farewell;
 use crate::stream::StreamId;
@@ -53,11 +56,11 @@ impl Handshaking {
             turn.arm(Deadline::Handshake);
         }
         self.received.extend_from_slice(bytes);
-        match self.judge(!turn.shared.config.fronts.is_empty()) {
+        match self.judge(&turn.shared.config) {
             Judgement::Wait => Phase::Handshaking(self),
             Judgement::Hello { trailing_len } => self.greet(trailing_len, turn),
             Judgement::InitFrame => self.authenticate(turn),
-            Judgement::Stranger(why) => self.front(DEFAULT_FRONT, why, turn),
+            Judgement::Stranger(why) => self.front_greeted(why, turn),
         }
     }
 
@@ -79,14 +82,18 @@ impl Handshaking {
         self.front_or_close(why, turn)
     }
 
-    fn judge(&mut self, fake_tls: bool) -> Judgement {
-        if fake_tls {
+    fn judge(&mut self, config: &Config) -> Judgement {
+        if !config.fronts.is_empty() {
             match self.hello.advance(&self.received) {
                 HelloProgress::Complete { trailing_len } => return Judgement::Hello { trailing_len },
                 HelloProgress::Incomplete if self.credit() == 0 => {
                     return Judgement::Stranger(PeerMisbehaved::MalformedHello);
                 }
                 HelloProgress::Incomplete => return Judgement::Wait,
+                // The real site would answer at once; nobody else needs 64 bytes to be known.
+                HelloProgress::NotAHello if !config.credentials.admit_without_tls() => {
+                    return Judgement::Stranger(PeerMisbehaved::UnknownInitFrame);
+                }
                 HelloProgress::NotAHello => {}
             }
         }
@@ -106,10 +113,10 @@ impl Handshaking {
         let message = self.hello.message(&self.received);
         let hello = match ClientHello::parse(&message) {
             Ok(hello) => hello,
-            Err(why) => return self.front(DEFAULT_FRONT, why, turn),
+            Err(why) => return self.front_greeted(why, turn),
         };
         let Some(front) = hello.server_name().and_then(|name| config.fronts.find(name)) else {
-            return self.front(DEFAULT_FRONT, PeerMisbehaved::UnknownServerName, turn);
+            return self.front_greeted(PeerMisbehaved::UnknownServerName, turn);
         };
         if trailing_len > 0 {
             return self.front(front, PeerMisbehaved::TrailingData, turn);
@@ -148,7 +155,7 @@ impl Handshaking {
             } else {
                 PeerMisbehaved::UnknownInitFrame
             };
-            return self.front(DEFAULT_FRONT, why, turn);
+            return self.front_greeted(why, turn);
         };
         turn.remember_secret(self.source, secret);
         let mut phase = Relaying::dial(turn, self.client, secret, opened, None);
@@ -163,6 +170,12 @@ impl Handshaking {
         phase
     }
 
+    /// The front whose name the stranger has given, if it has.
+    fn front_greeted(&self, why: PeerMisbehaved, turn: &mut Turn<'_>) -> Phase {
+        let named = greeted_name(&self.received).and_then(|name| turn.shared.config.fronts.find(name));
+        self.front(named.unwrap_or(DEFAULT_FRONT), why, turn)
+    }
+
     fn front(&self, front: usize, why: PeerMisbehaved, turn: &mut Turn<'_>) -> Phase {
         turn.front(self.client, why, front, &self.received)
     }
@@ -173,6 +186,6 @@ impl Handshaking {
             turn.report(What::Discarding(why));
             return turn.leave(&[(self.client, Farewell::Close)], Err(DropReason::NoFront));
         }
-        self.front(DEFAULT_FRONT, why, turn)
+        self.front_greeted(why, turn)
     }
 }

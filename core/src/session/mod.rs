@@ -78,6 +78,10 @@ impl Sessions {
         self.table.len()
     }
 
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Session> {
+        self.table.values()
+    }
+
     pub(crate) fn keys(&self) -> Vec<SessionKey> {
         self.table.keys().map(SessionKey).collect()
     }
@@ -136,8 +140,8 @@ impl Session {
     /// The driver has moved `len` bytes to the other side's queue by itself (an opaque direction).
     pub(crate) fn passed_on(&mut self, from: Leg, len: usize, turn: &mut Turn<'_>) {
         self.count(from, len, turn);
-        if let Some(to) = self.phase.stream(from.other()) {
-            turn.add_backlog(to, len);
+        if let Phase::Relaying(legs, _) | Phase::Fronting(legs) = &self.phase {
+            turn.add_backlog(legs.to(from.other()), len);
         }
     }
 
@@ -195,7 +199,7 @@ impl Session {
     /// The driver has sent something: a queue is shorter.
     pub(crate) fn sent(&mut self, turn: &mut Turn<'_>) {
         if let Phase::Closing(closing) = &mut self.phase {
-            closing.proceed(turn);
+            closing.sent(turn);
         }
     }
 
@@ -235,7 +239,7 @@ impl Phase {
             Self::Greeted(greeted) => greeted.receive(bytes, turn),
             Self::Discarding(discarding) => discarding.receive(bytes.len(), turn),
             Self::Closing(mut closing) => {
-                closing.receive(bytes.len(), turn);
+                closing.receive(bytes.len());
                 Self::Closing(closing)
             }
             // Without credit nothing is read.
@@ -287,6 +291,10 @@ impl Phase {
                 Self::Closing(closing)
             }
         }
+    }
+
+    pub(crate) fn stream_count(&self) -> usize {
+        [Leg::Client, Leg::Upstream].into_iter().filter(|leg| self.stream(*leg).is_some()).count()
     }
 
     /// The session's stream on `leg`, if the phase has one.

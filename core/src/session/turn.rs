@@ -118,8 +118,7 @@ impl Turn<'_> {
         self.shared.recent_secrets.remember(source, secret);
     }
 
-    /// Connects the client to one of `addresses`; `after` says what for. FIN that the client has already
-    /// sent is passed on.
+    /// Connects the client to one of `addresses`; `after` says what for.
     pub(crate) fn dial(&mut self, client: StreamId, addresses: &[SocketAddr], after: AfterDial) -> Phase {
         let upstream = self.shared.streams.open(self.session, Leg::Upstream);
         Dialing::begin(self, Legs { client, upstream }, addresses, after)

@@ -60,6 +60,7 @@ fn a_dial_without_an_answer_tries_the_next_address_in_time() {
 #[test]
 fn a_client_is_closed_when_no_address_of_its_dc_answers() {
     let mut scene = Scene::dialing(plain());
+    scene.world.wait(Timeouts::default().dial / 2);
     scene.world.refuse(scene.upstream());
     scene.times_out_after(Timeouts::default().dial);
     scene.is_as_documented("a_client_is_closed_when_no_address_of_its_dc_answers");

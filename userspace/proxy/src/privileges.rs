@@ -5,6 +5,7 @@ use rustix::process::{Resource, getrlimit, setrlimit};
 use tracing::warn;
 
 use crate::complaint::Complaint;
+use crate::datapath::epoll::PIPES_MAX;
 
 /// Makes the whole process user `name`, with that user's primary group and no other. There is no way
 /// back, so everything that needs root comes before.
@@ -63,14 +64,17 @@ pub fn raise_descriptor_limit() -> u64 {
     }
 }
 
-/// Clients that so many descriptors are enough for: each session has two sockets, and the rest of the
-/// process needs some for itself.
+/// Clients that so many descriptors are enough for: each session has two sockets, each worker its epoll
+/// instance, wake-up, listeners and pipes, and the rest of the process needs some for itself.
 #[must_use]
-pub fn connections_for(descriptors: u64) -> usize {
-    /// Listeners, epoll, logs, the metrics page, look-ups, and the pipes of `splice`.
-    const KEPT_BACK: u64 = 128;
+pub fn connections_for(descriptors: u64, workers: usize, listeners: usize) -> usize {
+    /// Standard streams, signals, logs, the metrics page, look-ups, and clients in between.
+    const KEPT_BACK: u64 = 64;
     const EACH: u64 = 2;
-    let connections = descriptors.saturating_sub(KEPT_BACK) / EACH;
+    /// epoll, and both ends of the wake-up.
+    const EACH_WORKER: usize = 3;
+    let of_workers = workers * (EACH_WORKER + listeners + 2 * PIPES_MAX);
+    let connections = descriptors.saturating_sub(KEPT_BACK + of_workers as u64) / EACH;
     usize::try_from(connections).unwrap_or(usize::MAX).max(1)
 }
 
@@ -103,9 +107,10 @@ mod tests {
 
     #[test]
     fn a_client_needs_two_descriptors_and_the_process_some() {
-        assert_eq!(connections_for(1024), 448);
-        assert_eq!(connections_for(0), 1);
-        assert_eq!(connections_for(131), 1);
-        assert_eq!(connections_for(132), 2);
+        let of_one_worker = 64 + 3 + 1 + 16;
+        assert_eq!(connections_for(0, 1, 1), 1, "never none");
+        assert_eq!(connections_for(of_one_worker + 3, 1, 1), 1);
+        assert_eq!(connections_for(of_one_worker + 4, 1, 1), 2);
+        assert_eq!(connections_for(1024, 4, 2), (1024 - 64 - 4 * 21) / 2);
     }
 }

@@ -197,7 +197,7 @@ fn report_ready(listening: &[SocketAddr]) {
 }
 
 fn most_connections(settings: &Settings, descriptors: u64) -> usize {
-    let fitting = privileges::connections_for(descriptors);
+    let fitting = privileges::connections_for(descriptors, settings.workers.get(), settings.listen.len());
     let wanted = settings.limits.connections.unwrap_or(fitting);
     if wanted > fitting {
         warn!(

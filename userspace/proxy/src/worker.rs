@@ -87,8 +87,9 @@ impl Worker {
         loop {
             self.datapath.wait(self.time_to_sleep())?;
             let now = self.clock.now();
-            self.obey(now);
             self.datapath.receive(now, &mut self.engine);
+            // Behind receive, which takes the wake-up: a command that comes in between wakes us again.
+            self.obey(now);
             self.datapath.time_out(now, &mut self.engine);
             let is_over = self.is_over(now);
             if is_over {

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::{self, Receiver, RecvTimeoutError, Sender};
 use mtproxy_core::config::{Front, Fronts};
 use mtproxy_core::dc::PreferIp;
-use mtproxy_core::secret::{DomainName, Key};
+use mtproxy_core::secret::{DomainName, Key, Secret};
 use siphasher::sip::SipHasher24;
 use tracing::{error, info, warn};
 
@@ -40,8 +40,8 @@ const ADDRESSES_MAX: usize = 8;
 pub struct FrontPlan {
     domains: Vec<Domain>,
     prefer_ip: PreferIp,
-    /// Key of the deployment's own first-flight sizes.
-    flight_key: Key,
+    /// Whose key gives the deployment its own first-flight sizes: the first secret.
+    flight_secret: Option<Secret>,
     /// Where this proxy listens.
     listening: Vec<SocketAddr>,
 }
@@ -53,9 +53,13 @@ impl FrontPlan {
         Self {
             domains: settings.domains.clone(),
             prefer_ip: settings.dc.prefer_ip,
-            flight_key: settings.secrets.first().map_or(Key::default(), |(_, secret)| *secret.key()),
+            flight_secret: settings.secrets.first().map(|(_, secret)| secret.clone()),
             listening: listening.to_vec(),
         }
+    }
+
+    fn flight_key(&self) -> &Key {
+        self.flight_secret.as_ref().map_or(&[0; 16], Secret::key)
     }
 
     fn has_names_to_resolve(&self) -> bool {
@@ -174,7 +178,7 @@ impl Known {
             domain: domain.name.clone(),
             addresses: addresses.clone(),
             flight_len:
-                domain.flight_bytes.unwrap_or_else(|| own_flight_len(&self.plan.flight_key, &domain.name)),
+                domain.flight_bytes.unwrap_or_else(|| own_flight_len(self.plan.flight_key(), &domain.name)),
         }))
     }
 
@@ -295,7 +299,7 @@ mod tests {
         FrontPlan {
             domains: domains.iter().map(|text| text.parse().unwrap()).collect(),
             prefer_ip: PreferIp::V4,
-            flight_key: [7; 16],
+            flight_secret: Some(Secret::new([7; 16], mtproxy_core::secret::SecretKind::Plain)),
             listening: listening.iter().map(|text| text.parse().unwrap()).collect(),
         }
     }

@@ -20,6 +20,11 @@ impl OutputQueue {
         if self.bytes.capacity() == 0 && !bytes.is_empty() {
             self.bytes = spare.take();
         }
+        if self.sent > self.bytes.len() / 2 {
+            // Else a peer that is never quite served would make the queue grow by all it ever got.
+            self.bytes.drain(..self.sent);
+            self.sent = 0;
+        }
         self.bytes.extend_from_slice(bytes);
     }
 
@@ -75,6 +80,19 @@ mod tests {
         queue.append(b"x", &mut spare);
         assert!(spare.spare.is_empty(), "the same memory is used again");
         assert_eq!(queue.pending(), b"x");
+    }
+
+    #[test]
+    fn a_queue_that_never_drains_does_not_remember_all_it_has_sent() {
+        let mut spare = BufferPool::default();
+        let mut queue = OutputQueue::default();
+        queue.append(&[0; 1000], &mut spare);
+        for _ in 0..1000 {
+            queue.append(&[1; 100], &mut spare);
+            queue.advance(100, &mut spare);
+        }
+        assert_eq!(queue.pending().len(), 1000);
+        assert!(queue.bytes.len() <= 2200, "{}", queue.bytes.len());
     }
 
     #[test]

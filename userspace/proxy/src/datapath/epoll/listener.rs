@@ -64,12 +64,6 @@ impl ConnectionLimit {
         Self { open: Arc::default(), max }
     }
 
-    /// How many clients there are.
-    #[must_use]
-    pub fn open(&self) -> usize {
-        self.open.load(Ordering::Relaxed)
-    }
-
     fn try_take(&self) -> bool {
         let taken = self.open.fetch_add(1, Ordering::Relaxed);
         if taken >= self.max {
@@ -121,17 +115,27 @@ impl Listeners {
                     let peer = address.and_then(|any| SocketAddr::try_from(any).ok());
                     return Some((client, peer.map_or(IpAddr::from([0, 0, 0, 0]), |peer| peer.ip())));
                 }
-                Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
-                    self.limit.release();
-                    self.pause(epoll, now);
-                    return None;
-                }
                 Err(Errno::AGAIN) => {
                     self.limit.release();
                     return None;
                 }
                 // The client was gone before it was accepted, or the network failed it (accept(2)).
-                Err(_) => self.limit.release(),
+                Err(
+                    Errno::CONNABORTED
+                    | Errno::INTR
+                    | Errno::PROTO
+                    | Errno::NETDOWN
+                    | Errno::NETUNREACH
+                    | Errno::HOSTDOWN
+                    | Errno::HOSTUNREACH
+                    | Errno::OPNOTSUPP,
+                ) => self.limit.release(),
+                // Out of descriptors or memory; or something that trying again at once would only repeat.
+                Err(_) => {
+                    self.limit.release();
+                    self.pause(epoll, now);
+                    return None;
+                }
             }
         }
     }
@@ -164,7 +168,10 @@ impl Listeners {
         self.resume_at = None;
     }
 
-    fn pause(&mut self, epoll: &OwnedFd, now: Instant) {
+    pub(super) fn pause(&mut self, epoll: &OwnedFd, now: Instant) {
+        if self.resume_at.is_some() {
+            return;
+        }
         self.pauses += 1;
         self.resume_at = Some(now.plus(PAUSE));
         self.set_interest(epoll, EventFlags::empty());

@@ -27,7 +27,7 @@ use std::time::Duration;
 
 use mtproxy_core::action::{Action, Actions};
 use mtproxy_core::engine::{Direction, Engine, Input};
-use mtproxy_core::event::Event;
+use mtproxy_core::event::{DialError, Event};
 use mtproxy_core::stream::StreamId;
 use mtproxy_core::time::{Instant, Now};
 use rustix::event::epoll::{self, EventData, EventFlags};
@@ -37,6 +37,7 @@ use rustix::io::Errno;
 use buffers::BufferPool;
 use listener::Listeners;
 pub use listener::{ConnectionLimit, bind};
+pub(crate) use pipe::PIPES_MAX;
 use pipe::PipePool;
 use socket::{Received, Socket};
 
@@ -44,6 +45,8 @@ use socket::{Received, Socket};
 const READ_BUFFER_BYTES: usize = 64 * 1024;
 /// Reads of one socket before the others get their turn.
 const READS_PER_TURN: usize = 8;
+/// Clients accepted from one listener in a turn that has other work, too.
+const ACCEPTS_PER_TURN: usize = 16;
 /// Events taken per call of epoll_wait.
 const EVENTS_PER_TURN: usize = 256;
 /// Low half of the user data of what is not a stream: no stream has this slot.
@@ -179,10 +182,13 @@ impl Epoll {
         self.listeners.pauses()
     }
 
-    /// Accepts one client. Listeners are level-triggered: whoever else waits is reported in the next turn,
-    /// which a busy worker takes anyway, and a quiet one is spared the call that finds nobody.
+    /// Accepts clients. Listeners are level-triggered: whoever else waits is reported in the next turn. So a
+    /// quiet worker takes one and spares itself the call that finds nobody; a busy one, whose next turn
+    /// may be far, takes several.
     fn accept(&mut self, listener: usize, now: Now, engine: &mut Engine) {
-        if let Some((fd, peer)) = self.listeners.accept(&self.epoll, listener, now.instant) {
+        let most = if self.events.len() > 1 { ACCEPTS_PER_TURN } else { 1 };
+        for _ in 0..most {
+            let Some((fd, peer)) = self.listeners.accept(&self.epoll, listener, now.instant) else { return };
             self.adopt(fd, peer, now, engine);
         }
     }
@@ -204,18 +210,26 @@ impl Epoll {
         if socket.is_dialing() {
             match socket.dial_result(flags) {
                 None => return,
-                Some(Err(error)) => self.outcomes.push_back(Outcome::DialFailed(stream, error)),
+                Some(Err(error)) => {
+                    // The flags were about a descriptor that may have been replaced by now.
+                    self.outcomes.push_back(Outcome::DialFailed(stream, error));
+                    return self.settle(now, engine, &[]);
+                }
                 Some(Ok(())) => {
                     engine.handle(now, Input::Connected(stream), &mut self.actions);
+                    self.settle(now, engine, &[]);
                 }
             }
-            self.settle(now, engine, &[]);
         }
         let Some(socket) = self.socket(stream) else { return };
         socket.notice(flags);
         if socket.can_flush() {
             self.flush(stream);
             self.settle(now, engine, &[]);
+        }
+        if flags.contains(EventFlags::ERR) && is_waited_for_in_vain(engine, stream) {
+            self.outcomes.push_back(Outcome::Broken(stream));
+            return self.settle(now, engine, &[]);
         }
         self.read(stream, now, engine);
     }
@@ -309,6 +323,10 @@ impl Epoll {
             match outcome {
                 Outcome::Sent(stream, len) => engine.sent(now, stream, len, &mut self.actions),
                 Outcome::DialFailed(stream, error) => {
+                    if dial::classify(error) == DialError::NoResources {
+                        // Whoever is accepted now could not be served either.
+                        self.listeners.pause(&self.epoll, now.instant);
+                    }
                     let input = Input::DialFailed(stream, dial::classify(error));
                     engine.handle(now, input, &mut self.actions);
                 }
@@ -356,21 +374,26 @@ impl Epoll {
 
     fn send(&mut self, to: StreamId, outputs: &[Action], bytes: &[u8], input: &[u8]) {
         let Some(socket) = find(&mut self.sockets, to) else { return };
-        match socket.send(outputs, bytes, input, &mut self.spare) {
-            Ok(0) => {}
-            Ok(sent) => self.outcomes.push_back(Outcome::Sent(to, sent)),
-            Err(_) => self.outcomes.push_back(Outcome::Broken(to)),
+        let done = socket.send(outputs, bytes, input, &mut self.spare);
+        self.account(to, done);
+    }
+
+    /// Tells the engine of bytes that are done with. A peer that turned out to be gone is read at once.
+    fn account(&mut self, to: StreamId, done: usize) {
+        if done > 0 {
+            self.outcomes.push_back(Outcome::Sent(to, done));
+        }
+        if self.socket(to).is_some_and(|socket| socket.has_failed()) {
+            self.read_later(to);
         }
     }
 
     fn flush(&mut self, stream: StreamId) {
         let Some(socket) = find(&mut self.sockets, stream) else { return };
-        match socket.flush(&mut self.spare, &mut self.pipes) {
-            Ok(0) => {}
-            Ok(sent) => self.outcomes.push_back(Outcome::Sent(stream, sent)),
-            Err(_) => self.outcomes.push_back(Outcome::Broken(stream)),
-        }
-        for reader in socket.readers_to_release() {
+        let done = socket.flush(&mut self.spare, &mut self.pipes);
+        let reader = socket.reader_to_release();
+        self.account(stream, done);
+        if let Some(reader) = reader {
             self.read_later(reader);
         }
     }
@@ -403,7 +426,7 @@ impl Epoll {
             && let Some(socket) = self.sockets[stream.slot()].take()
         {
             self.listeners.release(socket.is_client());
-            self.spare.give_back(socket.into_queue());
+            socket.dismantle(&mut self.spare, &mut self.pipes);
         }
     }
 
@@ -415,6 +438,12 @@ impl Epoll {
 /// The socket of `stream`, unless it is gone or its slot is another's by now.
 fn find(sockets: &mut [Option<Socket>], stream: StreamId) -> Option<&mut Socket> {
     sockets.get_mut(stream.slot())?.as_mut().filter(|socket| socket.stream() == stream)
+}
+
+/// True if nothing of `stream` is read and nothing that it says would be relayed: while its other side is
+/// dialled, for instance. Then its reset need not wait for a read to find it.
+fn is_waited_for_in_vain(engine: &Engine, stream: StreamId) -> bool {
+    engine.credit(stream) == 0 && engine.direction(stream) == Direction::Unsettled
 }
 
 fn is_output_to(action: &Action, stream: StreamId) -> bool {

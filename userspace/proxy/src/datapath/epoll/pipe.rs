@@ -8,13 +8,14 @@ use std::os::fd::OwnedFd;
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
 
-/// Room asked for. A download needs few calls with it; unprivileged processes may have 16 MiB in all
-/// (fs.pipe-user-pages-soft), and pipes beyond that keep the kernel's smaller default.
+/// Room asked for. A download needs few calls with it. Unprivileged users may have 64 MiB in all
+/// (fs.pipe-user-pages-soft); pipes beyond that keep the kernel's smaller default.
 const ROOM_BYTES: usize = 256 * 1024;
 /// A splice shorter than this was not bulk.
 pub(super) const BULK_BYTES_MIN: usize = 16 * 1024;
-/// Empty pipes kept for the next bulk transfer.
-const SPARE_MAX: usize = 8;
+/// Pipes of one worker at a time, in use or kept for the next bulk transfer: two descriptors each. Beyond
+/// them, bulk is read and written.
+pub(crate) const PIPES_MAX: usize = 8;
 
 /// A pipe and what is in it, on its way to one socket.
 #[derive(Debug)]
@@ -22,6 +23,8 @@ pub(super) struct Pipe {
     reader: OwnedFd,
     writer: OwnedFd,
     filled: usize,
+    /// Something is left in it that belongs to nobody.
+    is_spoilt: bool,
 }
 
 impl Pipe {
@@ -29,7 +32,7 @@ impl Pipe {
         let (reader, writer) = pipe_with(PipeFlags::NONBLOCK | PipeFlags::CLOEXEC)?;
         // Refused beyond the user's limit; the default size is only slower.
         let _ = fcntl_setpipe_size(&writer, ROOM_BYTES);
-        Ok(Self { reader, writer, filled: 0 })
+        Ok(Self { reader, writer, filled: 0, is_spoilt: false })
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -44,6 +47,12 @@ impl Pipe {
         Ok(moved)
     }
 
+    /// Gives up what is in the pipe, whose receiver is gone. The pipe is not used again.
+    pub(super) fn forget(&mut self) -> usize {
+        self.is_spoilt = true;
+        std::mem::take(&mut self.filled)
+    }
+
     /// Moves what is in the pipe to `to`.
     pub(super) fn drain(&mut self, to: &OwnedFd) -> Result<usize, Errno> {
         let flags = SpliceFlags::MOVE | SpliceFlags::NONBLOCK;
@@ -53,21 +62,29 @@ impl Pipe {
     }
 }
 
-/// Pipes that are empty now.
+/// The pipes of one worker.
 #[derive(Debug, Default)]
 pub(super) struct PipePool {
+    /// Those that are empty now.
     spare: Vec<Pipe>,
+    in_use: usize,
 }
 
 impl PipePool {
-    /// An empty pipe; none if this process has no descriptors left for one.
+    /// An empty pipe; none if there are enough, or no descriptors left.
     pub(super) fn take(&mut self) -> Option<Pipe> {
-        self.spare.pop().or_else(|| Pipe::open().ok())
+        if self.in_use == PIPES_MAX {
+            return None;
+        }
+        let pipe = self.spare.pop().or_else(|| Pipe::open().ok())?;
+        self.in_use += 1;
+        Some(pipe)
     }
 
     /// Keeps an empty pipe. One with something in it is closed: its bytes are another socket's.
     pub(super) fn give_back(&mut self, pipe: Pipe) {
-        if pipe.is_empty() && self.spare.len() < SPARE_MAX {
+        self.in_use -= 1;
+        if pipe.is_empty() && !pipe.is_spoilt {
             self.spare.push(pipe);
         }
     }

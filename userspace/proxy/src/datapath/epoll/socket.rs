@@ -27,10 +27,10 @@ pub(super) struct Socket {
     /// `None` between a failed dial and the next.
     fd: Option<OwnedFd>,
     /// Spliced bytes, which leave before those in `queue`. Only a bulk transfer has one.
-    pipe: Option<Box<Pipe>>,
+    pipe: Option<Pipe>,
     queue: OutputQueue,
-    /// Streams that are not read until all this is sent.
-    waiting: Vec<StreamId>,
+    /// The stream that is not read until all this is sent.
+    waiting: Option<StreamId>,
     is_client: bool,
     /// The last read filled the whole buffer, or the last splice was worth it.
     is_bulk: bool,
@@ -39,8 +39,13 @@ pub(super) struct Socket {
     readable: bool,
     /// No write has met a full socket buffer since epoll last reported room.
     writable: bool,
-    /// FIN or an error has been reported: reads go on until one says so, even behind a short one.
-    hung_up: bool,
+    /// FIN, an error or urgent data has been reported. Then a short read does not mean that the socket is
+    /// empty, and reads go on until one says so.
+    short_reads_mislead: bool,
+    /// The peer's FIN has been read.
+    has_ended: bool,
+    /// A write has failed: the peer is gone. What it sent before is still to be read; then it is broken.
+    has_failed: bool,
     /// The datapath is going to read this socket without a new event.
     pub(super) is_queued_to_read: bool,
     fin: Fin,
@@ -84,13 +89,15 @@ impl Socket {
             fd: None,
             pipe: None,
             queue: OutputQueue::default(),
-            waiting: Vec::new(),
+            waiting: None,
             is_client: false,
             is_bulk: false,
             state: State::Dialing,
             readable: false,
             writable: false,
-            hung_up: false,
+            short_reads_mislead: false,
+            has_ended: false,
+            has_failed: false,
             is_queued_to_read: false,
             fin: Fin::NotYet,
         }
@@ -123,29 +130,34 @@ impl Socket {
     /// True, and remembered, if `reader` must not be read because this socket is behind.
     pub(super) fn keeps_waiting(&mut self, reader: StreamId) -> bool {
         let is_behind = self.has_pending();
-        if is_behind && !self.waiting.contains(&reader) {
-            self.waiting.push(reader);
+        if is_behind {
+            self.waiting = Some(reader);
         }
         is_behind
     }
 
     /// Who waited for this socket, once it has caught up.
-    pub(super) fn readers_to_release(&mut self) -> Vec<StreamId> {
-        if self.has_pending() { Vec::new() } else { std::mem::take(&mut self.waiting) }
+    pub(super) fn reader_to_release(&mut self) -> Option<StreamId> {
+        if self.has_pending() { None } else { self.waiting.take() }
     }
 
     fn has_pending(&self) -> bool {
         self.pipe.is_some() || !self.queue.is_empty()
     }
 
-    pub(super) fn into_queue(self) -> OutputQueue {
-        self.queue
+    /// Closes the descriptor and gives back what the socket held.
+    pub(super) fn dismantle(self, spare: &mut BufferPool, pipes: &mut PipePool) {
+        spare.give_back(self.queue);
+        if let Some(pipe) = self.pipe {
+            pipes.give_back(pipe);
+        }
     }
 
     /// Registers with epoll once and for all.
     pub(super) fn register(&self, epoll: &OwnedFd) -> Result<(), Errno> {
         let Some(fd) = &self.fd else { return Err(Errno::BADF) };
-        let interest = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
+        let both = EventFlags::IN | EventFlags::OUT;
+        let interest = both | EventFlags::RDHUP | EventFlags::PRI | EventFlags::ET;
         epoll::add(epoll, fd, EventData::new_u64(self.stream.to_u64()), interest)
     }
 
@@ -153,6 +165,10 @@ impl Socket {
     pub(super) fn dial_over(&mut self, fd: OwnedFd, epoll: &OwnedFd) -> Result<(), Errno> {
         self.fd = Some(fd);
         self.state = State::Dialing;
+        // What was reported was about the descriptor before.
+        self.readable = false;
+        self.writable = false;
+        self.short_reads_mislead = false;
         self.register(epoll)
     }
 
@@ -174,22 +190,27 @@ impl Socket {
 
     pub(super) fn notice(&mut self, flags: EventFlags) {
         let end = EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR;
-        self.readable |= flags.intersects(EventFlags::IN | end);
+        // Once its FIN is read, a peer is only worth reading for an error.
+        let news = if self.has_ended { EventFlags::ERR } else { EventFlags::IN | EventFlags::PRI | end };
+        self.readable |= flags.intersects(news);
         self.writable |= flags.contains(EventFlags::OUT);
-        self.hung_up |= flags.intersects(end);
+        self.short_reads_mislead |= flags.intersects(EventFlags::PRI | end);
+    }
+
+    pub(super) fn has_failed(&self) -> bool {
+        self.has_failed
     }
 
     pub(super) fn receive(&mut self, buffer: &mut [u8]) -> Received {
         let Some(fd) = &self.fd else { return Received::Broken };
         let room = buffer.len();
         match rustix::net::recv(fd, buffer, RecvFlags::empty()) {
-            Ok((_, 0)) => {
-                self.readable = false;
-                Received::Eof
-            }
+            // A failed write has consumed the error; to this end there is no other explanation.
+            Ok((_, 0)) | Err(Errno::AGAIN) if self.has_failed => Received::Broken,
+            Ok((_, 0)) => self.end(),
             Ok((_, len)) => {
                 // A short read has emptied the socket (epoll(7)); what comes later is a new event.
-                self.readable = len == room || self.hung_up;
+                self.readable = len == room || self.short_reads_mislead;
                 self.is_bulk = len == READ_BUFFER_BYTES;
                 Received::Bytes(len)
             }
@@ -202,52 +223,56 @@ impl Socket {
         }
     }
 
+    fn end(&mut self) -> Received {
+        self.readable = false;
+        if std::mem::replace(&mut self.has_ended, true) { Received::Nothing } else { Received::Eof }
+    }
+
     /// The pipe through which this socket is reached; `None` if bytes are queued, which come first.
     pub(super) fn take_pipe(&mut self, pipes: &mut PipePool) -> Option<Pipe> {
         if !self.queue.is_empty() || self.state != State::Open {
             return None;
         }
-        self.pipe.take().map(|pipe| *pipe).or_else(|| pipes.take())
+        self.pipe.take().or_else(|| pipes.take())
     }
 
     pub(super) fn put_pipe(&mut self, pipe: Pipe, pipes: &mut PipePool) {
         if pipe.is_empty() {
             pipes.give_back(pipe);
         } else {
-            self.pipe = Some(Box::new(pipe));
+            self.pipe = Some(pipe);
         }
     }
 
     /// Moves what this socket has received into `pipe`, which leads to `to`. `None`: read it instead.
     pub(super) fn splice_into(&mut self, pipe: &mut Pipe, to: StreamId) -> Option<Received> {
         match pipe.fill(self.fd.as_ref()?) {
-            Ok(0) => {
-                self.readable = false;
-                Some(Received::Eof)
-            }
+            Ok(0) => Some(self.end()),
             Ok(len) => {
                 self.is_bulk = len >= BULK_BYTES_MIN;
                 Some(Received::Piped { to, len })
             }
             Err(Errno::INTR) => Some(Received::Nothing),
-            Err(_) => {
+            Err(Errno::AGAIN | Errno::INVAL) => {
                 // Nothing there, no room in the pipe, or not a socket that can be spliced: reading tells.
                 self.is_bulk = false;
                 None
             }
+            // splice has consumed the error: a read would take it for the end.
+            Err(_) => Some(Received::Broken),
         }
     }
 
     /// Sends `outputs`, all to this socket; queues what the kernel does not take. Answers how many bytes
-    /// it took.
+    /// need no more thought: they are sent, or the peer is gone.
     pub(super) fn send(
         &mut self,
         outputs: &[Action],
         bytes: &[u8],
         input: &[u8],
         spare: &mut BufferPool,
-    ) -> Result<usize, Errno> {
-        let mut sent_total = 0;
+    ) -> usize {
+        let mut done = 0;
         for chunk in outputs.chunks(SLICES_MAX) {
             let mut slices = [IoSlice::new(&[]); SLICES_MAX];
             for (slice, output) in slices.iter_mut().zip(chunk) {
@@ -255,54 +280,60 @@ impl Socket {
             }
             let slices = &mut slices[..chunk.len()];
             let mut left = &mut *slices;
-            if self.writable && !self.has_pending() {
-                let sent = self.write(left)?;
-                sent_total += sent;
+            if self.has_failed || (self.writable && !self.has_pending()) {
+                let sent = self.write(left);
+                done += sent;
                 IoSlice::advance_slices(&mut left, sent);
             }
             for slice in left {
                 self.queue.append(slice, spare);
             }
         }
-        Ok(sent_total)
+        done
     }
 
-    /// Sends what is queued. Answers how many bytes the kernel took.
-    pub(super) fn flush(&mut self, spare: &mut BufferPool, pipes: &mut PipePool) -> Result<usize, Errno> {
-        let mut sent_total = self.drain_pipe(pipes)?;
-        if self.pipe.is_some() {
-            return Ok(sent_total);
-        }
-        while self.writable && !self.queue.is_empty() {
+    /// Sends what is queued. Answers how many bytes need no more thought.
+    pub(super) fn flush(&mut self, spare: &mut BufferPool, pipes: &mut PipePool) -> usize {
+        let mut done = self.drain_pipe(pipes);
+        while self.pipe.is_none() && self.writable && !self.queue.is_empty() {
             let queue = std::mem::take(&mut self.queue);
-            let result = self.write(&[IoSlice::new(queue.pending())]);
+            let sent = self.write(&[IoSlice::new(queue.pending())]);
             self.queue = queue;
-            let sent = result?;
             self.queue.advance(sent, spare);
-            sent_total += sent;
+            done += sent;
         }
         self.send_fin_if_due();
-        Ok(sent_total)
+        done
     }
 
-    fn drain_pipe(&mut self, pipes: &mut PipePool) -> Result<usize, Errno> {
-        let mut sent_total = 0;
+    fn drain_pipe(&mut self, pipes: &mut PipePool) -> usize {
+        let mut done = 0;
         while self.writable
             && let (Some(pipe), Some(fd)) = (&mut self.pipe, &self.fd)
         {
             match pipe.drain(fd) {
-                Ok(sent) => sent_total += sent,
+                Ok(sent) => done += sent,
                 Err(Errno::AGAIN) => self.writable = false,
                 Err(Errno::INTR) => {}
-                Err(error) => return Err(error),
+                Err(_) => {
+                    done += pipe.forget();
+                    self.fail();
+                }
             }
-            if pipe.is_empty()
+            if self.pipe.as_ref().is_some_and(Pipe::is_empty)
                 && let Some(pipe) = self.pipe.take()
             {
-                pipes.give_back(*pipe);
+                pipes.give_back(pipe);
             }
         }
-        Ok(sent_total)
+        done
+    }
+
+    /// Remembers that the peer is gone. Reading on delivers what it had sent, and then finds the end.
+    fn fail(&mut self) {
+        self.has_failed = true;
+        self.readable = true;
+        self.short_reads_mislead = true;
     }
 
     /// FIN behind what is queued.
@@ -333,24 +364,31 @@ impl Socket {
         }
     }
 
-    /// Writes once, remembers a full socket buffer.
-    fn write(&mut self, slices: &[IoSlice<'_>]) -> Result<usize, Errno> {
-        let Some(fd) = &self.fd else { return Ok(0) };
+    /// Writes once, remembers a full socket buffer. To a peer that is gone, everything counts as written.
+    fn write(&mut self, slices: &[IoSlice<'_>]) -> usize {
+        let total = slices.iter().map(|slice| slice.len()).sum();
+        let Some(fd) = &self.fd else { return 0 };
+        if self.has_failed {
+            return total;
+        }
         let result = match slices {
             [one] => rustix::net::send(fd, one, SendFlags::NOSIGNAL),
             many => rustix::io::writev(fd, many),
         };
         match result {
             Ok(sent) => {
-                self.writable = sent == slices.iter().map(|slice| slice.len()).sum::<usize>();
-                Ok(sent)
+                self.writable = sent == total;
+                sent
             }
             Err(Errno::AGAIN) => {
                 self.writable = false;
-                Ok(0)
+                0
             }
-            Err(Errno::INTR) => Ok(0),
-            Err(error) => Err(error),
+            Err(Errno::INTR) => 0,
+            Err(_) => {
+                self.fail();
+                total
+            }
         }
     }
 }
