@@ -179,7 +179,18 @@ impl Settings {
 /// # Errors
 /// Everything in the file that the operator must change.
 pub fn check(path: &Path, host: &Host) -> Result<String, Complaints> {
-    let file = config_file::read(path)?;
+    explain_file(path, config_file::read(path)?, host)
+}
+
+/// The same for a file of this content; `path` is only spoken of.
+///
+/// # Errors
+/// As for [`check`].
+pub fn check_text(path: &Path, content: &str, host: &Host) -> Result<String, Complaints> {
+    explain_file(path, config_file::parse(path, content)?, host)
+}
+
+fn explain_file(path: &Path, file: ConfigFile, host: &Host) -> Result<String, Complaints> {
     let settings = build::settle(file.draft, host)?;
     Ok(explain::explain(path, &settings, &file.keys, host))
 }

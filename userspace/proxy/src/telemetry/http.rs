@@ -62,12 +62,12 @@ fn answer_all(listener: &TcpListener, metrics: &Metrics) {
 fn answer(mut stream: TcpStream, metrics: &Metrics) -> io::Result<()> {
     let deadline = Instant::now() + PATIENCE;
     let response = match read_head(&mut stream, deadline)? {
-        Head::Complete(head) => respond(&head, metrics),
-        Head::TooLong => Response::text("431 Request Header Fields Too Large", "request too long\n"),
+        Head::Complete(head) => answer_to(&head, metrics),
+        Head::TooLong => Response::text("431 Request Header Fields Too Large", "request too long\n").bytes(),
         Head::Broken => return Ok(()),
     };
     stream.set_write_timeout(Some(remaining(deadline)?))?;
-    stream.write_all(&response.bytes())?;
+    stream.write_all(&response)?;
     // Closing with unread bytes would reset the connection and could take the answer with it.
     stream.shutdown(Shutdown::Write)?;
     let mut rest = [0; 1024];
@@ -108,6 +108,12 @@ fn read_head(stream: &mut TcpStream, deadline: Instant) -> io::Result<Head> {
 fn remaining(deadline: Instant) -> io::Result<Duration> {
     let left = deadline.saturating_duration_since(Instant::now());
     if left.is_zero() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(left) }
+}
+
+/// The whole answer to a request with this head, which anyone may have sent.
+#[must_use]
+pub fn answer_to(head: &[u8], metrics: &Metrics) -> Vec<u8> {
+    respond(head, metrics).bytes()
 }
 
 struct Response {
