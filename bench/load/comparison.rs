@@ -57,7 +57,7 @@ fn compare_work(stage: &Stage, work: Work, plan: &Plan, progress: &mut Progress)
 
 /// One turn.
 fn measure(stage: &Stage, target: &Target, work: Work, plan: &Plan) -> Result<(Round, Figures)> {
-    let mut crowd = Crowd::gather(target, work, work.clients())?;
+    let mut crowd = Crowd::gather(target, work, work.clients(), plan.bulk_buffer)?;
     crowd.release()?;
     crowd.work_for(plan.warm_up, 0)?;
     crowd.take_figures()?;

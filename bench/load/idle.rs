@@ -30,10 +30,10 @@ pub(crate) fn measure_idle(plan: &Plan, progress: &mut Progress) -> Result<Vec<I
         progress.step(format!("{} idle clients, {}", plan.idle_clients, route.title()));
         let pids = stage.relay_pids(route)?;
         // The first client of a process pays for what is made once.
-        drop(Crowd::gather(target, Work::RequestAnswer, 1)?);
+        drop(Crowd::gather(target, Work::RequestAnswer, 1, 0)?);
         stage.clear();
         let before = pss_bytes(&pids);
-        let crowd = Crowd::gather(target, Work::RequestAnswer, plan.idle_clients)?;
+        let crowd = Crowd::gather(target, Work::RequestAnswer, plan.idle_clients, 0)?;
         stage.clear();
         let with_clients = pss_bytes(&pids);
         let wake_ups_before = wake_ups(&pids);

@@ -21,6 +21,7 @@ mod plan;
 mod progress;
 mod report;
 mod results;
+mod socket_buffers;
 mod stage;
 mod work;
 
@@ -62,6 +63,9 @@ struct CommandLine {
     /// Length of a turn, for instance to attach a profiler
     #[arg(long, value_name = "SECONDS")]
     window: Option<u64>,
+    /// Socket buffers at both ends of a bulk transfer; 0 leaves them to the kernel
+    #[arg(long, value_name = "BYTES")]
+    bulk_buffer: Option<u32>,
     /// proxy_buffer_size of nginx
     #[arg(long, value_name = "SIZE")]
     nginx_buffer: Option<String>,
@@ -74,14 +78,17 @@ struct CommandLine {
 enum Part {
     /// The data centre, until standard input ends
     #[command(hide = true)]
-    DataCentre,
+    DataCentre {
+        #[arg(long)]
+        bulk_buffer: u32,
+    },
 }
 
 fn main() -> Result<()> {
     let options = CommandLine::parse();
     raise_descriptor_limit()?;
     match options.part {
-        Some(Part::DataCentre) => data_centre::serve(),
+        Some(Part::DataCentre { bulk_buffer }) => data_centre::serve(bulk_buffer),
         None => run(&options),
     }
 }
@@ -113,6 +120,7 @@ fn plan(options: &CommandLine, cores: usize) -> Plan {
     }
     plan.rounds = options.rounds.unwrap_or(plan.rounds).max(1);
     plan.window = options.window.map_or(plan.window, Duration::from_secs);
+    plan.bulk_buffer = options.bulk_buffer.unwrap_or(plan.bulk_buffer);
     if let Some(size) = &options.nginx_buffer {
         plan.nginx_buffer.clone_from(size);
     }

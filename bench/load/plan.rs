@@ -6,6 +6,10 @@ use serde::Serialize;
 
 use crate::work::{Route, Work};
 
+/// Enough for 40 Mbit/s at a round trip of 50 ms. Left to itself, loopback fills megabytes: then a relay
+/// that was kept waiting copies from cold memory, and what is measured is how often it was interrupted.
+const BULK_BUFFER: u32 = 256 * 1024;
+
 /// The size of our proxy's own buffer.
 const NGINX_BUFFER: &str = "64k";
 
@@ -23,6 +27,8 @@ pub(crate) struct Plan {
     /// Work before the turn that does not count: ciphers, caches and socket buffers settle.
     #[serde(serialize_with = "as_seconds")]
     pub(crate) warm_up: Duration,
+    /// Socket buffers at both ends of a bulk transfer; zero leaves them to the kernel.
+    pub(crate) bulk_buffer: u32,
     /// A turn of bulk lasts until this many bytes have moved.
     pub(crate) bulk_bytes_min: u64,
     /// Clients that do nothing, for memory and wake-ups. Zero: this is not measured.
@@ -45,6 +51,7 @@ impl Plan {
             rounds: 9,
             window: Duration::from_millis(800),
             warm_up: Duration::from_millis(150),
+            bulk_buffer: BULK_BUFFER,
             bulk_bytes_min: 128 << 20,
             idle_clients: 5000,
             idle_window: Duration::from_secs(8),
@@ -61,6 +68,7 @@ impl Plan {
             rounds: 2,
             window: Duration::from_millis(350),
             warm_up: Duration::from_millis(100),
+            bulk_buffer: BULK_BUFFER,
             bulk_bytes_min: 16 << 20,
             idle_clients: 500,
             idle_window: Duration::from_secs(2),

@@ -34,7 +34,7 @@ pub(crate) struct Stage {
 impl Stage {
     /// Starts them all.
     pub(crate) fn set(plan: &Plan) -> Result<Self> {
-        let data_centre = DataCentre::start()?;
+        let data_centre = DataCentre::start(plan.bulk_buffer)?;
         let ports = data_centre.ports();
         let nginx = Nginx::start(&ports.at(NGINX_SIDE), plan.workers, &plan.nginx_buffer)?;
         let front = FrontSite::start(FrontManner::AnswersAtOnce);

@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use crate::config::Timeouts;
-use crate::session::SessionKey;
+use crate::session_key::SessionKey;
 use crate::time::Instant;
 
 /// What a session is waiting for.
@@ -155,7 +155,7 @@ impl Deadlines {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::session::tests::session_keys;
+    use crate::session_key::tests::session_keys;
 
     fn at(milliseconds: u64) -> Instant {
         Instant::after_origin(Duration::from_millis(milliseconds))

@@ -25,7 +25,8 @@ use crate::keyed_hash::KeyedHash;
 use crate::policy::address_memory::AddressMemory;
 use crate::policy::replay::HelloAdmission;
 use crate::random::Random;
-use crate::session::{Phase, Session, SessionKey, Sessions, Shared, Turn};
+use crate::session::{Phase, Session, Sessions, Shared, Turn};
+use crate::session_key::SessionKey;
 use crate::stream::{Leg, StreamId, Streams};
 use crate::time::{Instant, Now};
 

@@ -74,6 +74,7 @@ pub mod policy;
 pub mod random;
 pub mod secret;
 mod session;
+mod session_key;
 pub mod stream;
 pub mod time;
 pub mod transport;

@@ -5,7 +5,7 @@
 
 use slotmap::{DefaultKey, Key, KeyData, SlotMap};
 
-use crate::session::SessionKey;
+use crate::session_key::SessionKey;
 
 /// Name of a stream. Never reused while the engine lives: an event that comes late for a stream that is
 /// gone is recognised and ignored.
@@ -118,7 +118,7 @@ impl Streams {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::session::tests::session_keys;
+    use crate::session_key::tests::session_keys;
 
     #[test]
     fn a_place_whose_names_are_used_up_is_given_up() {

@@ -9,6 +9,7 @@ use driver::{
 };
 use mtproxy_core::config::Config;
 use mtproxy_core::credentials::{Credentials, SecretId};
+use mtproxy_core::dc::DcId;
 use mtproxy_core::error::PeerMisbehaved;
 use mtproxy_core::event::What;
 use mtproxy_core::random::Random;
@@ -107,6 +108,34 @@ fn the_second_use_of_a_hello_is_fronted_to_the_domain_it_greets() {
     scene.world.say(replayer, &hello);
     assert!(scene.world.has_reported(What::Fronted(PeerMisbehaved::ReplayedHello)));
     assert_eq!(scene.world.dialled(scene.upstream()), [driver::address(driver::OTHER_ADDRESS)]);
+}
+
+#[test]
+fn a_hello_to_nobody_we_know_is_fronted_to_the_first_domain() {
+    for name in ["unknown.example", "FRONT.example", ""] {
+        let mut options = ClientOptions::new(link_of_plain(tls(OTHER_DOMAIN)), DC, UNIX_SECONDS);
+        options.hello.server_name = (!name.is_empty()).then(|| name.to_owned());
+        let mut scene = Scene::member_with(serving([plain()]), options);
+        let hello = scene.opening();
+        scene.world.say(scene.client, &hello);
+        assert!(scene.world.has_reported(What::Fronted(PeerMisbehaved::UnknownServerName)), "{name}");
+        assert_eq!(scene.world.dialled(scene.upstream()), [driver::address(driver::FRONT_ADDRESSES[0])]);
+    }
+}
+
+#[test]
+fn the_data_centre_that_is_dialled_is_the_one_asked_for() {
+    let mut config = serving([plain()]);
+    let (media, default) = (driver::address("192.0.2.44:80"), driver::address(driver::DC_ADDRESSES[0]));
+    config.dc_table.set(DcId(-4), vec![media]);
+    let fourth = config.dc_table.addresses(DcId(4))[0];
+    for (asked, dialled) in [(4, fourth), (-4, media), (2, default), (-2, default), (77, default)] {
+        let mut world = World::new(config.clone());
+        let client = world.connect();
+        let options = ClientOptions::new(plain(), DcId(asked), UNIX_SECONDS);
+        assert!(admit(&mut world, client, options, 1).is_some());
+        assert_eq!(world.dialled(world.upstream().unwrap()), [dialled], "{asked}");
+    }
 }
 
 #[test]

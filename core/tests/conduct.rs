@@ -190,7 +190,7 @@ proptest! {
     #[test]
     fn any_cut_of_a_strangers_bytes_reaches_the_front_as_it_was_sent(
         first in 0usize..4, tail in proptest::collection::vec(any::<u8>(), 64..3000),
-        lengths in proptest::collection::vec(1usize..300, 1..8),
+        lengths in proptest::collection::vec(1usize..3000, 1..8),
     ) {
         let beginnings: [&[u8]; 4] = [&STRANGE, b"GET / HTTP/1.1\r\n", &[0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3], b""];
         let bytes = [beginnings[first], &tail].concat();

@@ -43,7 +43,7 @@ use tally::Tally;
 use violation::{Checker, Violation, require};
 
 /// As many as take some fifteen seconds in the dev profile on two old cores.
-const SEEDS_DEFAULT: u64 = 1200;
+const SEEDS_DEFAULT: u64 = 1800;
 
 /// Names the seed if the run panics.
 struct Naming {

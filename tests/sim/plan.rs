@@ -34,8 +34,8 @@ pub(crate) enum Mood {
 /// Everything about a run that is fixed in advance.
 pub(crate) struct Plan {
     pub(crate) config: Config,
-    /// What the operator loads later, and when.
-    pub(crate) reload: Option<(Duration, Config)>,
+    /// What the operator loads later, and when: the last one first.
+    pub(crate) reloads: Vec<(Duration, Config)>,
     pub(crate) stop_at: Option<Duration>,
     pub(crate) replay_entries_max: usize,
     pub(crate) moods: Vec<(SocketAddr, Mood)>,
@@ -65,16 +65,20 @@ impl Plan {
     pub(crate) fn draw(dice: &mut Dice) -> Self {
         let has_fronts = dice.percent(85);
         let config = draw_config(dice, has_fronts);
-        let reload = dice.percent(30).then(|| {
-            let mut later = Config { dc_table: config.dc_table.clone(), ..draw_config(dice, has_fronts) };
-            let mut users = users();
-            users.rotate_left(dice.between(1, 4));
-            later.credentials = Credentials::new(users);
-            (Duration::from_millis(dice.between(0, 40_000) as u64), later)
-        });
+        let reload_count = if dice.percent(40) { dice.between(1, 4) } else { 0 };
+        let mut reloads: Vec<(Duration, Config)> = (0..reload_count)
+            .map(|_| {
+                let mut later = Config { dc_table: config.dc_table.clone(), ..draw_config(dice, has_fronts) };
+                let mut users = users();
+                users.rotate_left(dice.between(0, 4));
+                later.credentials = Credentials::new(users);
+                (Duration::from_millis(dice.between(0, 40_000) as u64), later)
+            })
+            .collect();
+        reloads.sort_by_key(|(at, _)| std::cmp::Reverse(*at));
         let moods = draw_moods(dice, &config.dc_table);
         let replay_entries_max = if dice.percent(80) { 1000 } else { dice.between(1, 4) };
-        let narrowest = reload.iter().map(|(_, later)| later).chain([&config]);
+        let narrowest = reloads.iter().map(|(_, later)| later).chain([&config]);
         let narrowest_window = narrowest.map(|config| config.relay_window_bytes).min().unwrap_or_default();
         let clients = (0..dice.between(3, 28))
             .map(|_| {
@@ -85,7 +89,7 @@ impl Plan {
             })
             .collect();
         let stop_at = dice.percent(15).then(|| Duration::from_millis(dice.between(5_000, 60_000) as u64));
-        Self { config, reload, stop_at, replay_entries_max, moods, clients, narrowest_window }
+        Self { config, reloads, stop_at, replay_entries_max, moods, clients, narrowest_window }
     }
 }
 

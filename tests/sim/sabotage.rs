@@ -65,21 +65,9 @@ impl Sabotage {
         somebody_else: Option<mtproxy_core::stream::StreamId>,
     ) {
         match self {
-            Self::LosesOneByte => {
+            Self::LosesOneByte | Self::DoublesOneByte | Self::ExchangesTwoBytes => {
                 if let Some(bytes) = first_bytes(orders) {
-                    bytes.remove(bytes.len() / 2);
-                }
-            }
-            Self::DoublesOneByte => {
-                if let Some(bytes) = first_bytes(orders) {
-                    let middle = bytes.len() / 2;
-                    bytes.insert(middle, bytes[middle]);
-                }
-            }
-            Self::ExchangesTwoBytes => {
-                if let Some(bytes) = first_bytes(orders) {
-                    let last = bytes.len() - 1;
-                    bytes.swap(0, last);
+                    self.tamper_with_bytes(bytes);
                 }
             }
             Self::BringsBytesToSomebodyElse => {
@@ -141,6 +129,16 @@ impl Sabotage {
             | Self::HurriesTheClock
             | Self::SleepsThroughDeadlines
             | Self::SpinsForEver => {}
+        }
+    }
+
+    /// `bytes` are more than a few.
+    fn tamper_with_bytes(self, bytes: &mut Vec<u8>) {
+        let (middle, last) = (bytes.len() / 2, bytes.len() - 1);
+        match self {
+            Self::LosesOneByte => drop(bytes.remove(middle)),
+            Self::DoublesOneByte => bytes.insert(middle, bytes[middle]),
+            _ => bytes.swap(0, last),
         }
     }
 }

@@ -50,7 +50,8 @@ struct Simulation {
     peers: Vec<Peer>,
     accounts: Vec<Account>,
     clients: Vec<(IpAddr, Character)>,
-    reload: Option<Config>,
+    /// The last one first.
+    reloads: Vec<Config>,
     narrowest_window: usize,
     is_stopped: bool,
 }
@@ -85,7 +86,7 @@ impl Simulation {
         for (peer, (at, ..)) in plan.clients.iter().enumerate() {
             schedule.at(*at, Moment::Connect { peer });
         }
-        if let Some((at, _)) = &plan.reload {
+        for (at, _) in plan.reloads.iter().rev() {
             schedule.at(*at, Moment::Reload);
         }
         if let Some(at) = plan.stop_at {
@@ -110,7 +111,7 @@ impl Simulation {
                 dice,
             },
             clients,
-            reload: plan.reload.map(|(_, config)| config),
+            reloads: plan.reloads.into_iter().map(|(_, config)| config).collect(),
             narrowest_window: plan.narrowest_window,
             is_stopped: false,
         }
@@ -159,7 +160,7 @@ impl Simulation {
             Moment::Poll { stream } => self.driver.poll(stream, &mut self.world),
             Moment::Answer { stream, attempt, refused } => self.answer(stream, attempt, refused),
             Moment::Reload => {
-                if let Some(config) = self.reload.take() {
+                if let Some(config) = self.reloads.pop() {
                     self.driver.reload(Arc::new(config), &mut self.world);
                 }
                 Ok(())

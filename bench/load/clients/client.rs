@@ -14,6 +14,7 @@ use rustix::net::sockopt::set_tcp_nodelay;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send};
 
 use crate::data_centre::{SINK_PROOF_LEN, SOURCE_PROOF_LEN};
+use crate::socket_buffers::set_socket_buffers;
 use crate::work::{REQUEST_LEN, Work};
 
 /// What a client did with an event.
@@ -67,11 +68,19 @@ enum Stage {
 
 impl Client {
     /// Connects and sends all that can be sent without an answer.
-    pub(super) fn dial(address: SocketAddr, options: ClientOptions, work: Work) -> Result<Self> {
+    pub(super) fn dial(
+        address: SocketAddr,
+        options: ClientOptions,
+        work: Work,
+        bulk_buffer: u32,
+    ) -> Result<Self> {
         let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
         let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None).context("a socket")?;
         set_tcp_nodelay(&socket, true).context("TCP_NODELAY")?;
+        if work.is_bulk() {
+            set_socket_buffers(&socket, bulk_buffer)?;
+        }
         let begun = Instant::now();
         match rustix::net::connect(&socket, &address) {
             Ok(()) | Err(Errno::INPROGRESS) => {}

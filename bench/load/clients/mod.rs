@@ -52,6 +52,8 @@ impl Figures {
 pub(crate) struct Crowd<'a> {
     target: &'a Target,
     work: Work,
+    /// See [`Plan`](crate::plan::Plan).
+    bulk_buffer: u32,
     epoll: OwnedFd,
     /// User data in epoll is the place in here.
     clients: Vec<Client>,
@@ -64,10 +66,11 @@ pub(crate) struct Crowd<'a> {
 impl<'a> Crowd<'a> {
     /// Connects `count` clients and waits until each has had its first answer. For [`Work::Connect`],
     /// whose clients are never ready, there is nothing to wait for.
-    pub(crate) fn gather(target: &'a Target, work: Work, count: usize) -> Result<Self> {
+    pub(crate) fn gather(target: &'a Target, work: Work, count: usize, bulk_buffer: u32) -> Result<Self> {
         let mut crowd = Self {
             target,
             work,
+            bulk_buffer,
             epoll: epoll::create(CreateFlags::CLOEXEC).context("epoll")?,
             clients: Vec::with_capacity(count),
             ready: 0,
@@ -172,7 +175,8 @@ impl<'a> Crowd<'a> {
     }
 
     fn dial(&self, index: usize) -> Result<Client> {
-        let client = Client::dial(self.target.address(self.work), self.target.client(self.work), self.work)?;
+        let (address, options) = (self.target.address(self.work), self.target.client(self.work));
+        let client = Client::dial(address, options, self.work, self.bulk_buffer)?;
         epoll::add(&self.epoll, client.socket(), EventData::new_u64(index as u64), client.interest())
             .context("watching a connection")?;
         Ok(client)

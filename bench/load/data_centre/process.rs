@@ -16,10 +16,10 @@ pub(crate) struct DataCentre {
 
 impl DataCentre {
     /// Starts one, from this very program.
-    pub(crate) fn start() -> Result<Self> {
+    pub(crate) fn start(bulk_buffer: u32) -> Result<Self> {
         let program = std::env::current_exe().context("finding this program")?;
         let mut child = Command::new(program)
-            .arg("data-centre")
+            .args(["data-centre", "--bulk-buffer", &bulk_buffer.to_string()])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

@@ -11,6 +11,7 @@ use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 
 use super::conversation::{Conversation, Supplies};
 use super::{NOISE_LEN, SOURCE_PROOF_LEN, Service};
+use crate::socket_buffers::set_socket_buffers;
 
 /// User data of standard input; those of the listeners are their services' indices above it.
 const STDIN: u64 = 1 << 32;
@@ -20,7 +21,7 @@ const ACCEPTS_PER_TURN: usize = 64;
 const EVENTS_PER_WAIT: usize = 256;
 
 /// Serves until standard input ends. Prints the ports once they can be connected to.
-pub(crate) fn serve() -> Result<()> {
+pub(crate) fn serve(bulk_buffer: u32) -> Result<()> {
     let epoll = epoll::create(CreateFlags::CLOEXEC).context("epoll")?;
     epoll::add(&epoll, std::io::stdin(), EventData::new_u64(STDIN), EventFlags::IN)
         .context("watching standard input, which must be a pipe")?;
@@ -28,6 +29,10 @@ pub(crate) fn serve() -> Result<()> {
     for service in Service::ALL {
         let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).context("listening")?;
         listener.set_nonblocking(true).context("listening")?;
+        if service != Service::Echo {
+            // Inherited by the connections.
+            set_socket_buffers(&listener, bulk_buffer)?;
+        }
         let data = EventData::new_u64(LISTENER + service.index() as u64);
         epoll::add(&epoll, &listener, data, EventFlags::IN).context("watching a listener")?;
         listeners.push(listener);

@@ -25,11 +25,12 @@ mod turn;
 
 use std::net::IpAddr;
 
-use slotmap::{DefaultKey, Key, SlotMap};
+use slotmap::{DefaultKey, SlotMap};
 
 use crate::deadline::Deadline;
 use crate::error::{DropReason, PeerMisbehaved};
 use crate::event::{DialError, SessionNumber, What};
+use crate::session_key::SessionKey;
 use crate::stream::{Leg, StreamId};
 use crate::time::Instant;
 
@@ -40,16 +41,6 @@ pub(crate) use greeted::Greeted;
 pub(crate) use handshaking::Handshaking;
 pub(crate) use relaying::Relaying;
 pub(crate) use turn::{Shared, Turn};
-
-/// Name of a session within its engine.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct SessionKey(DefaultKey);
-
-impl SessionKey {
-    pub(crate) fn slot(self) -> usize {
-        (self.0.data().as_ffi() & 0xffff_ffff) as usize
-    }
-}
 
 /// The sessions of one engine.
 #[derive(Default)]
@@ -338,14 +329,3 @@ pub(crate) enum Farewell {
 
 /// How a session ended.
 pub(crate) type Outcome = Result<(), DropReason>;
-
-#[cfg(test)]
-pub(crate) mod tests {
-    use super::*;
-
-    /// Distinct keys, for tests of tables that are indexed by them.
-    pub(crate) fn session_keys(count: usize) -> Vec<SessionKey> {
-        let mut table = SlotMap::new();
-        (0..count).map(|_| SessionKey(table.insert(()))).collect()
-    }
-}

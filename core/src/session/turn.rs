@@ -14,7 +14,8 @@ use crate::fake_tls::KeyShares;
 use crate::policy::address_memory::AddressMemory;
 use crate::policy::replay::HelloAdmission;
 use crate::random::Random;
-use crate::session::{AfterDial, Closing, Dialing, Discarding, Farewell, Legs, Outcome, Phase, SessionKey};
+use crate::session::{AfterDial, Closing, Dialing, Discarding, Farewell, Legs, Outcome, Phase};
+use crate::session_key::SessionKey;
 use crate::stream::{Leg, StreamId, Streams};
 use crate::time::Now;
 
