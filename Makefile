@@ -5,6 +5,9 @@ SHELL := /bin/bash
 
 # Options for `make run`, for instance: make run ARGS="--listen 0.0.0.0:8443 --domain example.com"
 ARGS ?=
+# What `make fuzz` tries, and for how long.
+TARGET ?= all
+SECONDS ?= 60
 # Seed for `make sim`; without one it runs as many as CI does.
 SEED ?=
 
@@ -33,7 +36,7 @@ check: need-build ## the quick part: format, lints, unit tests; no root, no netw
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked --quiet
-	cargo test --locked -p mtproxy-core -p mtproxy-bin
+	cargo test --locked -p mtproxy-core -p mtproxy-bin -p mtproxy-fuzz
 
 .PHONY: test-e2e
 test-e2e: need-build ## the proxy as a process between real sockets, and the simulator
@@ -43,6 +46,10 @@ test-e2e: need-build ## the proxy as a process between real sockets, and the sim
 .PHONY: sim
 sim: need-build ## the engine under virtual time: make sim SEED=n repeats one run
 	SIM_SEED=$(SEED) cargo test --locked -p mtproxy-tests --test sim -- --nocapture every_seed
+
+.PHONY: fuzz
+fuzz: need-build ## coverage-guided fuzzing: make fuzz TARGET=engine SECONDS=600
+	tests/fuzz/run $(TARGET) $(SECONDS)
 
 .PHONY: interop
 interop: need-test ## a real client library (Telethon) through the proxy

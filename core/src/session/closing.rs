@@ -36,8 +36,8 @@ impl Closing {
             closing.leaving[leg as usize] = Some((stream, farewell));
             if farewell == Farewell::Close {
                 turn.shut_down(stream);
-                turn.resume(stream);
             }
+            turn.resume(stream);
         }
         closing.proceed(turn);
         if !closing.is_gone() {
