@@ -380,7 +380,6 @@ fn hellos_as_long_as_ours_reach_the_site_that_they_greet_in_pieces_too() {
 }
 
 #[test]
-#[ignore = "the first site is dialled as soon as 64 bytes of a short hello are there"]
 fn short_hellos_in_pieces_reach_the_site_that_they_greet() {
     second_front_is_reached(&[greeting_second(400)], Pace::pieces(7));
 }
