@@ -26,7 +26,7 @@ pub(crate) struct Stage {
     data_centre: DataCentre,
     nginx: Nginx,
     proxy: ProxyProcess,
-    /// Where strangers would go. None comes, but the proxy asks it once what its answers look like.
+    /// Where strangers would go, if any came.
     _front: FrontSite,
     targets: Vec<Target>,
 }

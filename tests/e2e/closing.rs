@@ -2,13 +2,18 @@
 
 use std::time::Duration;
 
+use mtproxy_core::secret::SecretKind;
 use mtproxy_tests::command::Command;
 use mtproxy_tests::framing::{PacketOptions, PacketReader, Reader, frame_packet};
 use mtproxy_tests::server::InputEnd;
+use mtproxy_tests::socket::refusing_address;
 use mtproxy_tests::test_client::fresh_random;
-use mtproxy_tests::{ClientCodec, DcMode, Pace, ReadEnd, TestClient, mtproto, pattern};
+use mtproxy_tests::{
+    ClientCodec, DcMode, FrontManner, PATIENCE, Pace, ReadEnd, TestClient, mtproto, pattern,
+};
 
-use crate::scene::{Mode, Scene, settled_descriptors};
+use crate::metrics::wait_for_sample;
+use crate::scene::{Mode, Scene, loopback_v4, secret, settled_descriptors};
 
 #[test]
 fn a_client_that_half_closes_gets_everything_it_asked_for() {
@@ -135,6 +140,32 @@ fn a_slow_client_that_talks_on_still_gets_what_came_before_its_data_centres_rese
         scene.dc.wait_until("the data centre's reset", |s| s[index].closed);
         let talk = Pace { piece_len: 100, pause: Duration::from_millis(5) };
         let _ = client.try_send(&[0; 2000], talk);
+        client.receive_bulk(LEN);
+        assert!(client.read_to_end().0.is_empty(), "{mode:?}");
+    }
+}
+
+#[test]
+fn a_late_reader_that_uploads_still_gets_what_came_before_its_data_centres_reset() {
+    const LEN: u64 = 100_000;
+    /// More than a proxy is ready to throw away for a client that is being closed.
+    const UPLOAD_LEN: usize = 400_000;
+    let metrics = refusing_address(loopback_v4());
+    let scene = Scene::with(DcMode::Packets, FrontManner::AnswersAtOnce, |command| {
+        command.secret(&secret(SecretKind::Plain)).option("--metrics", &metrics.to_string())
+    });
+    for (index, mode) in Mode::ALL.into_iter().enumerate() {
+        let mut client = scene.client(mode);
+        client.socket().shrink_receive_buffer(16 * 1024);
+        client.send_command(&Command::Bulk { len: LEN });
+        // Sent is not received: what the proxy has not taken yet, the reset would destroy.
+        let received = "mtproxy_received_bytes_total{from=\"upstream\"}";
+        wait_for_sample(metrics, received, (index as u64 + 1) * LEN, PATIENCE);
+        client.send_command(&Command::Reset);
+        scene.dc.wait_until("the data centre's reset", |s| s.len() > index && s[index].closed);
+        let upload = client.codec_mut().encode(&[0; UPLOAD_LEN]);
+        let sent = client.socket().send_until_stuck(&upload, Duration::from_millis(300));
+        assert!(sent.is_ok(), "{mode:?}: {sent:?}: closed before all was read");
         client.receive_bulk(LEN);
         assert!(client.read_to_end().0.is_empty(), "{mode:?}");
     }

@@ -11,23 +11,24 @@ use crate::scene::{Mode, Scene, secret};
 const CLIENTS: usize = 24;
 /// Enough for a few of them at a time, besides the eighty or so that the proxy keeps for itself.
 const DESCRIPTORS: u64 = 98;
-/// How long one client is listened to before the next one is.
-const GLANCE: Duration = Duration::from_millis(30);
-const ROUNDS_MAX: usize = 60;
+/// How long all clients who still wait are listened to, one after the other.
+const ROUND: Duration = Duration::from_millis(300);
 
-/// Has [`CLIENTS`] clients come at once to a proxy that cannot serve them all. Those who are served leave,
-/// round by round, until all have been.
+/// Has so many clients come at once to a proxy that cannot serve them all. Those who are served leave,
+/// round by round, until all have been, which takes `patience` at most. Whoever is closed instead fails it.
 #[track_caller]
-fn serves_everybody_in_turn(mut scene: Scene) {
-    let mut waiting: Vec<TestClient> = (0..CLIENTS)
+fn serves_everybody_in_turn(mut scene: Scene, clients: usize, patience: Duration) {
+    let deadline = Instant::now() + patience;
+    let mut waiting: Vec<TestClient> = (0..clients)
         .map(|_| {
             let mut client = scene.client(Mode::Intermediate);
             client.send_packet(&mtproto::req_pq_multi(4, &[1; 16]), PacketOptions::default());
             client
         })
         .collect();
-    for round in 0..ROUNDS_MAX {
-        let heard = waiting.into_iter().map(|mut client| (client.hears_within(GLANCE), client));
+    for round in 0.. {
+        let glance = ROUND / u32::try_from(waiting.len()).expect("few clients");
+        let heard = waiting.into_iter().map(|mut client| (client.hears_within(glance), client));
         let (served, unserved): (Vec<_>, Vec<_>) = heard.partition(|(hears, _)| *hears);
         assert!(scene.proxy.is_running(), "the proxy has exited in round {round}");
         if round == 0 {
@@ -42,15 +43,26 @@ fn serves_everybody_in_turn(mut scene: Scene) {
             scene.client(Mode::Dd).ask_for_pq();
             return;
         }
+        let left = waiting.len();
+        assert!(Instant::now() < deadline, "{left} clients are not served after {patience:?}");
     }
-    panic!("{} clients are not served after {ROUNDS_MAX} rounds", waiting.len());
 }
 
 #[test]
 fn a_limit_known_at_the_start_makes_clients_wait() {
-    serves_everybody_in_turn(Scene::with(DcMode::Packets, FrontManner::AnswersAtOnce, |command| {
+    let scene = Scene::with(DcMode::Packets, FrontManner::AnswersAtOnce, |command| {
         command.secret(&secret(SecretKind::Plain)).option("--workers", "1").descriptor_limit(DESCRIPTORS)
-    }));
+    });
+    serves_everybody_in_turn(scene, CLIENTS, PATIENCE);
+}
+
+/// Each worker has descriptors of its own, which leave few for clients.
+#[test]
+fn a_limit_that_many_workers_share_makes_clients_wait_and_closes_none() {
+    let scene = Scene::with(DcMode::Packets, FrontManner::AnswersAtOnce, |command| {
+        command.secret(&secret(SecretKind::Plain)).option("--workers", "16").descriptor_limit(400)
+    });
+    serves_everybody_in_turn(scene, 60, Duration::from_secs(10));
 }
 
 /// Without a way to know, a client may be accepted for whose data centre there is no descriptor left. It

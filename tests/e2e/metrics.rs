@@ -1,7 +1,7 @@
 //! What an operator sees from outside: the metrics and the health of a running proxy.
 
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use mtproxy_core::secret::SecretKind;
 use mtproxy_tests::socket::{PATIENCE, refusing_address};
@@ -18,6 +18,21 @@ fn get(address: SocketAddr, path: &str) -> (String, String) {
     let answer = String::from_utf8(answer).expect("metrics are text");
     let (head, body) = answer.split_once("\r\n\r\n").expect("an HTTP head ends with an empty line");
     (head.lines().next().unwrap_or_default().to_owned(), body.to_owned())
+}
+
+/// Waits until a sample, named with its labels, is at least `least`.
+#[track_caller]
+pub(crate) fn wait_for_sample(address: SocketAddr, name: &str, least: u64, patience: Duration) {
+    let deadline = Instant::now() + patience;
+    loop {
+        let (_, page) = get(address, "/metrics");
+        let value = page.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<u64>().ok());
+        if value.is_some_and(|value| value >= least) {
+            return;
+        }
+        assert!(Instant::now() < deadline, "awaiting {name} {least} for {patience:?}: found {value:?}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
 
 /// Prometheus' own names for what every process has begin with `process_`.

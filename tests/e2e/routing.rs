@@ -50,6 +50,22 @@ fn the_second_address_is_used_when_the_first_refuses() {
 }
 
 #[test]
+fn the_third_address_is_used_when_two_refuse() {
+    let dc = FakeDc::start(DcMode::Packets);
+    let proxy = ProxyCommand::new()
+        .secret(&secret(SecretKind::Plain))
+        .dc(2, refusing_address(loopback_v4()))
+        .dc(2, refusing_address(loopback_v4()))
+        .dc(2, dc.address())
+        .start();
+    for mode in Mode::ALL.into_iter().filter(|mode| *mode != Mode::Ee) {
+        let mut client = TestClient::connect(proxy.address(), mode.options());
+        client.ask_for_pq();
+        client.download(200_000);
+    }
+}
+
+#[test]
 fn a_data_centre_of_the_other_family_is_reached() {
     let dc = FakeDc::start_v6(DcMode::Packets);
     let proxy = ProxyCommand::new().secret(&secret(SecretKind::Plain)).dc(2, dc.address()).start();

@@ -55,3 +55,17 @@ fn sessions_that_outlast_the_grace_are_cut() {
     assert!(signalled.elapsed() >= Duration::from_millis(900), "the grace was {:?}", signalled.elapsed());
     assert!(client.read_to_end().0.is_empty());
 }
+
+#[test]
+fn an_order_to_end_right_behind_an_order_to_reload_is_obeyed() {
+    for round in 0..20 {
+        let mut scene = Scene::with(DcMode::Packets, FrontManner::AnswersAtOnce, |command| {
+            let reloadable = "[timeouts]\nidle_seconds = 100\n";
+            command.secret(&secret(SecretKind::Plain)).config(reloadable).option("--workers", "4")
+        });
+        scene.proxy.signal(Signal::HUP);
+        scene.proxy.signal(Signal::TERM);
+        let status = scene.proxy.wait_for_exit(PROMPTLY);
+        assert_eq!(status.code(), Some(0), "round {round}: {status}");
+    }
+}

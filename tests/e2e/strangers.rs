@@ -1,6 +1,6 @@
 //! Whoever is no client of ours: sees the front's own bytes, or, where there is none, nothing at all.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mtproxy_core::dc::DcId;
 use mtproxy_core::secret::{Secret, SecretKind};
@@ -16,6 +16,11 @@ use crate::scene::{Mode, Scene, assert_fronted, fake_tls, opening, secret};
 const SILENCE: Duration = Duration::from_millis(300);
 
 const SHORT_TIMEOUTS: &str = "[timeouts]\nfirst_byte_seconds = 1\nhandshake_seconds = 1\n";
+
+/// What nothing delays; the timeouts of the tests that say so are far longer.
+const PROMPTLY: Duration = Duration::from_secs(2);
+
+const SSH_LINE: &[u8] = b"SSH-2.0-x\r\n";
 
 const HTTP_GET: &[u8] = b"GET / HTTP/1.1\r\nHost: front.example\r\n\r\n";
 
@@ -283,4 +288,126 @@ fn a_front_that_is_down_makes_a_stranger_see_a_close_and_no_byte() {
     stranger.send(&hello, Pace::WHOLE);
     assert_eq!(stranger.read_to_end().0, []);
     assert_fronted(scene.stranger(), HTTP_GET, Pace::WHOLE, &scene.front);
+}
+
+#[test]
+fn a_stranger_whose_upload_the_front_cuts_short_still_hears_the_whole_answer() {
+    // More than every buffer on the way holds, so that the front leaves much of it unread.
+    let body = vec![b'y'; 32 << 20];
+    let scene = Scene::with(DcMode::Packets, FrontManner::AnswersAndCloses, |command| {
+        command.secret(&secret(SecretKind::Plain))
+    });
+    for round in 0..5 {
+        scene.front.pause_reading();
+        let mut stranger = scene.stranger();
+        stranger.send(b"POST / HTTP/1.1\r\nContent-Length: 33554432\r\n\r\n", Pace::WHOLE);
+        let sent = stranger.send_until_stuck(&body, SILENCE).expect("nobody has closed");
+        assert!(sent < body.len(), "the whole body has gone somewhere");
+        // The proxy finds the answer, the end and a failing write at once.
+        scene.proxy.while_stopped(|| {
+            scene.front.resume_reading();
+            scene.front.wait_until("the end at the front", |s| s.len() > round && s[round].closed);
+        });
+        // Closed with bytes unread: the front's kernel sends a reset behind the answer.
+        let (heard, end) = stranger.read_to_end();
+        assert!(heard == FrontSite::answer(), "round {round}: {} bytes, {end:?}", heard.len());
+        assert_eq!(end, ReadEnd::Reset, "round {round}: as without a proxy");
+    }
+}
+
+#[test]
+fn urgent_data_does_not_hold_up_the_bytes_around_it() {
+    let scene = Scene::start(DcMode::Packets);
+    let mut stranger = scene.stranger();
+    stranger.send(HTTP_GET, Pace::WHOLE);
+    assert_eq!(stranger.receive(FrontSite::ANSWER_LEN), FrontSite::answer());
+    let begun = Instant::now();
+    // One event for all of it: a read ends at the mark, and no event tells of what is behind.
+    scene.proxy.while_stopped(|| {
+        stranger.send(b"ab", Pace::WHOLE);
+        stranger.send_urgent(b'c');
+        stranger.send(b"def", Pace::WHOLE);
+    });
+    let expected = [HTTP_GET, b"abdef"].concat();
+    scene.front.wait_until("the bytes around the urgent one", |s| s[0].report == expected);
+    assert!(begun.elapsed() < PROMPTLY, "they took {:?}", begun.elapsed());
+}
+
+/// The same hello without its session id, as a client sends it that knows nothing newer than TLS 1.2.
+fn without_session_id(hello: &[u8]) -> Vec<u8> {
+    const ID_LEN_AT: usize = 43;
+    let mut hello = hello.to_vec();
+    let id_len = usize::from(std::mem::take(&mut hello[ID_LEN_AT]));
+    hello.drain(ID_LEN_AT + 1..=ID_LEN_AT + id_len);
+    let record_len = u16::try_from(hello.len() - 5).expect("a hello is short");
+    hello[3..5].copy_from_slice(&record_len.to_be_bytes());
+    hello[7..9].copy_from_slice(&(record_len - 4).to_be_bytes());
+    hello
+}
+
+/// A browser's hello to the second domain.
+fn greeting_second(record_len: usize) -> Vec<u8> {
+    hello_with(|options| {
+        options.hello.server_name = Some("second.example".into());
+        options.hello.fault = HelloFault::Browser;
+        options.hello.record_len = record_len;
+    })
+}
+
+/// Has the second of two fronts greeted with each hello, at `pace`.
+#[track_caller]
+fn second_front_is_reached(hellos: &[Vec<u8>], pace: Pace) {
+    let second = FrontSite::start(FrontManner::AnswersAtOnce);
+    let scene = Scene::with(DcMode::Packets, FrontManner::AnswersAtOnce, |command| {
+        command.secret(&secret(SecretKind::Plain)).domain("second.example", second.address())
+    });
+    for hello in hellos {
+        assert_fronted(scene.stranger(), hello, pace, &second);
+    }
+    assert_eq!(scene.front.accepted(), 0);
+}
+
+#[test]
+fn hellos_unlike_any_client_of_ours_reach_the_site_that_they_greet() {
+    let old = without_session_id(&greeting_second(580));
+    second_front_is_reached(&[greeting_second(400), greeting_second(515), old], Pace::WHOLE);
+}
+
+#[test]
+fn hellos_as_long_as_ours_reach_the_site_that_they_greet_in_pieces_too() {
+    let old = without_session_id(&greeting_second(580));
+    second_front_is_reached(&[greeting_second(517), old], Pace::pieces(7));
+}
+
+#[test]
+fn short_hellos_in_pieces_reach_the_site_that_they_greet() {
+    second_front_is_reached(&[greeting_second(400)], Pace::pieces(7));
+}
+
+#[test]
+fn where_every_client_says_hello_a_stranger_with_a_short_line_is_fronted_at_once() {
+    let scene = Scene::with(DcMode::Packets, FrontManner::AnswersAtOnce, |command| {
+        command
+            .secret(&secret(fake_tls(crate::scene::DOMAIN)))
+            .config("[timeouts]\nfirst_byte_seconds = 20\nhandshake_seconds = 20\n")
+    });
+    let begun = Instant::now();
+    let mut stranger = scene.stranger();
+    stranger.send(SSH_LINE, Pace::WHOLE);
+    scene.front.wait_until("the line", |s| s.iter().any(|s| s.report == SSH_LINE));
+    assert!(begun.elapsed() < PROMPTLY, "it took {:?}", begun.elapsed());
+    assert_eq!(stranger.receive(FrontSite::ANSWER_LEN), FrontSite::answer());
+}
+
+#[test]
+fn where_a_client_may_come_without_a_hello_a_short_line_is_fronted_after_the_handshake_timeout() {
+    let scene = Scene::with(DcMode::Packets, FrontManner::AnswersAtOnce, |command| {
+        command.secret(&secret(SecretKind::Plain)).config(SHORT_TIMEOUTS)
+    });
+    let begun = Instant::now();
+    let mut stranger = scene.stranger();
+    stranger.send(SSH_LINE, Pace::WHOLE);
+    scene.front.wait_until("the line", |s| s.iter().any(|s| s.report == SSH_LINE));
+    assert!(begun.elapsed() >= Duration::from_millis(900), "it took only {:?}", begun.elapsed());
+    assert_eq!(stranger.receive(FrontSite::ANSWER_LEN), FrontSite::answer());
 }

@@ -3,9 +3,11 @@
 use std::time::{Duration, Instant};
 
 use mtproxy_core::secret::SecretKind;
+use mtproxy_tests::socket::{PATIENCE, refusing_address};
 use mtproxy_tests::{Command, DcMode, FakeDc, FrontManner, ProxyCommand, ReadEnd, SilentAddress, TestClient};
 
-use crate::scene::{Mode, Scene, secret};
+use crate::metrics::wait_for_sample;
+use crate::scene::{Mode, Scene, loopback_v4, secret};
 
 #[test]
 fn the_second_address_is_used_when_the_first_is_silent() {
@@ -25,6 +27,23 @@ fn the_second_address_is_used_when_the_first_is_silent() {
     let begun = Instant::now();
     TestClient::connect(proxy.address(), Mode::Dd.options()).ask_for_pq();
     assert!(begun.elapsed() < Duration::from_millis(900), "an address that failed lately is tried last");
+}
+
+#[test]
+fn a_clients_reset_ends_its_session_before_the_dial_does() {
+    let silent = SilentAddress::new();
+    let metrics = refusing_address(loopback_v4());
+    let proxy = ProxyCommand::new()
+        .secret(&secret(SecretKind::Plain))
+        .dc(2, silent.address())
+        .option("--metrics", &metrics.to_string())
+        .config("[timeouts]\ndial_seconds = 30\n")
+        .start();
+    let client = TestClient::connect(proxy.address(), Mode::Dd.options());
+    wait_for_sample(metrics, "mtproxy_authenticated_total{mode=\"padded\"}", 1, PATIENCE);
+    client.reset();
+    let dropped = "mtproxy_sessions_dropped_total{reason=\"client_reset\"}";
+    wait_for_sample(metrics, dropped, 1, Duration::from_secs(2));
 }
 
 #[test]

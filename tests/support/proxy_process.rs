@@ -215,6 +215,23 @@ impl ProxyProcess {
         rustix::process::kill_process(pid, signal).expect("the proxy is a child of ours");
     }
 
+    /// Does `meanwhile` while no thread of it runs: whatever arrives in that time it finds all at once.
+    ///
+    /// # Panics
+    /// If it does not stop within [`PATIENCE`].
+    #[track_caller]
+    pub fn while_stopped(&self, meanwhile: impl FnOnce()) {
+        self.signal(Signal::STOP);
+        let status = format!("/proc/{}/status", self.pid());
+        let deadline = Instant::now() + PATIENCE;
+        while !std::fs::read_to_string(&status).is_ok_and(|text| text.contains("State:\tT")) {
+            assert!(Instant::now() < deadline, "awaiting that the proxy stands still");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        meanwhile();
+        self.signal(Signal::CONT);
+    }
+
     /// Sets how many descriptors it may have open.
     ///
     /// # Panics

@@ -8,7 +8,7 @@ use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, listen, socket_with};
+use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, bind, connect, listen, socket_with};
 
 /// How long a test waits for what must happen. Far above what any of it takes on a slow machine, so that
 /// it is reached only by what never happens.
@@ -135,6 +135,32 @@ impl Socket {
             }
         }
         Ok(())
+    }
+
+    /// Sends until everything is gone or the peer takes nothing for `patience`, and says how many bytes
+    /// are gone: for filling every buffer on the way.
+    ///
+    /// # Errors
+    /// Those of writing.
+    pub fn send_until_stuck(&mut self, bytes: &[u8], patience: Duration) -> io::Result<usize> {
+        let mut sent = 0;
+        while sent < bytes.len() {
+            match self.write_some(&bytes[sent..])? {
+                0 if !self.is_ready(Interest::Write, Instant::now() + patience) => break,
+                count => sent += count,
+            }
+        }
+        Ok(sent)
+    }
+
+    /// Sends one byte as TCP's urgent data.
+    ///
+    /// # Panics
+    /// If the kernel does not take it at once.
+    #[track_caller]
+    pub fn send_urgent(&mut self, byte: u8) {
+        let flags = SendFlags::OOB | SendFlags::NOSIGNAL;
+        assert_eq!(rustix::net::send(&self.stream, &[byte], flags), Ok(1), "urgent data");
     }
 
     /// One write of what fits; zero if nothing does.

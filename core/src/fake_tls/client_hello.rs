@@ -123,6 +123,17 @@ pub fn greeted_name(received: &[u8]) -> Option<&[u8]> {
     Some(&record[name])
 }
 
+/// True while `received` is the beginning of a record with a hello, of whatever kind, that is still arriving.
+#[must_use]
+pub fn awaits_name(received: &[u8]) -> bool {
+    let expected = [Some(0x16), Some(0x03), None, None, None, Some(CLIENT_HELLO)];
+    let may_be_hello =
+        expected.iter().zip(received).all(|(byte, found)| byte.is_none_or(|byte| byte == *found));
+    let is_whole = received.len() >= RECORD_HEADER_LEN
+        && received.len() >= RECORD_HEADER_LEN + usize::from(u16::from_be_bytes([received[3], received[4]]));
+    may_be_hello && !is_whole
+}
+
 /// Where the parts of a hello stand in its record.
 struct Fields {
     session_id: Range<usize>,
@@ -383,6 +394,8 @@ mod tests {
         assert_eq!(greeted_name(&short[..short.len() - 1]), None, "incomplete");
         assert_eq!(greeted_name(&compose(&[0x13, 1], &[])), None, "no name");
         assert_eq!(greeted_name(b"GET / HTTP/1.1"), None);
+        assert!((0..short.len()).all(|len| awaits_name(&short[..len])) && !awaits_name(&short));
+        assert!(!awaits_name(b"GET") && !awaits_name(&[0x16, 3, 1, 2, 0, 2]));
     }
 
     proptest! {
@@ -424,7 +437,7 @@ mod tests {
                 let _ = ClientHello::parse(&reassembly.message(&bytes)).map(|hello| hello.verify(hmac()));
             }
             let _ = ClientHello::parse(&bytes);
-            let _ = greeted_name(&bytes);
+            prop_assert!(greeted_name(&bytes).is_none() || !awaits_name(&bytes));
         }
     }
 }

@@ -12,7 +12,7 @@ mod reassembly;
 mod record;
 mod server_hello;
 
-pub use client_hello::{ClientHello, greeted_name};
+pub use client_hello::{ClientHello, awaits_name, greeted_name};
 pub(crate) use key_share::KeyShares;
 pub use reassembly::{HelloProgress, HelloReassembly, MESSAGE_LEN_MAX, RECEIVED_LEN_MAX};
 pub use record::{CHANGE_CIPHER_SPEC, RECORD_HEADER_LEN, RecordReader, RecordWriter};

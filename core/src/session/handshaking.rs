@@ -13,7 +13,8 @@ use crate::deadline::Deadline;
 use crate::error::{DropReason, PeerMisbehaved};
 use crate::event::What;
 use crate::fake_tls::{
-    ClientHello, HelloProgress, HelloReassembly, RECEIVED_LEN_MAX, append_server_flight, greeted_name,
+    ClientHello, HelloProgress, HelloReassembly, RECEIVED_LEN_MAX, append_server_flight, awaits_name,
+    greeted_name,
 };
 use crate::obfuscated2::{INIT_FRAME_LEN, is_surely_http};
 use crate::session::Farewell;
@@ -28,6 +29,8 @@ pub(crate) struct Handshaking {
     source: IpAddr,
     received: Vec<u8>,
     hello: HelloReassembly,
+    /// No secret opens its first 64 bytes; if it is not fronted yet, its hello is not complete.
+    is_stranger: bool,
 }
 
 /// What the bytes so far amount to.
@@ -40,7 +43,7 @@ enum Judgement {
 
 impl Handshaking {
     pub(crate) fn begin(client: StreamId, source: IpAddr) -> Self {
-        Self { client, source, received: Vec::new(), hello: HelloReassembly::default() }
+        Self { client, source, received: Vec::new(), hello: HelloReassembly::default(), is_stranger: false }
     }
 
     pub(crate) fn credit(&self) -> usize {
@@ -90,9 +93,9 @@ impl Handshaking {
                     return Judgement::Stranger(PeerMisbehaved::MalformedHello);
                 }
                 HelloProgress::Incomplete => return Judgement::Wait,
-                // The real site would answer at once; nobody else needs 64 bytes to be known.
-                HelloProgress::NotAHello if !config.credentials.admit_without_tls() => {
-                    return Judgement::Stranger(PeerMisbehaved::UnknownInitFrame);
+                // Nobody else needs 64 bytes to be known, or has shown already that they open to nothing.
+                HelloProgress::NotAHello if self.is_stranger || !config.credentials.admit_without_tls() => {
+                    return self.judge_stranger();
                 }
                 HelloProgress::NotAHello => {}
             }
@@ -103,6 +106,15 @@ impl Handshaking {
             Judgement::Stranger(PeerMisbehaved::SpokeHttp)
         } else {
             Judgement::Wait
+        }
+    }
+
+    /// Fronts a stranger, but not before the name that it greets is known: so that it gets the site it asks for.
+    fn judge_stranger(&self) -> Judgement {
+        if awaits_name(&self.received) && self.credit() > 0 {
+            Judgement::Wait
+        } else {
+            Judgement::Stranger(PeerMisbehaved::UnknownInitFrame)
         }
     }
 
@@ -149,6 +161,10 @@ impl Handshaking {
         let frame = self.received.first_chunk().expect("judge saw a whole init frame");
         let likely = turn.shared.recent_secrets.likely(self.source);
         let Some((secret, opened)) = config.credentials.authenticate_init_frame(frame, likely) else {
+            self.is_stranger = true;
+            if !config.fronts.is_empty() && matches!(self.judge_stranger(), Judgement::Wait) {
+                return Phase::Handshaking(self);
+            }
             // Only now: an authentic frame may begin like HTTP, however unlikely.
             let why = if is_surely_http(&self.received) {
                 PeerMisbehaved::SpokeHttp
