@@ -123,6 +123,22 @@ fn who_was_stopped_is_resumed_when_the_session_is_over() {
 }
 
 #[test]
+fn a_stranger_that_was_stopped_is_resumed_while_the_fronts_reset_waits_behind_what_is_queued_for_it() {
+    let mut scene = Scene::stranger(narrow(), &STRANGE);
+    let (client, front) = (scene.client, scene.upstream());
+    scene.world.answer(front);
+    scene.world.stall(client);
+    scene.world.stall(front);
+    scene.upstream_says(&[2; 500]);
+    scene.client_says(&[1; WINDOW]);
+    assert_eq!(credit(&scene.world, client), 0);
+    scene.world.resumed.clear();
+    scene.world.reset(front);
+    assert!(credit(&scene.world, client) > 0);
+    assert_eq!(scene.world.resumed, [client]);
+}
+
+#[test]
 fn nobody_who_was_stopped_waits_in_vain_when_a_reload_changes_the_window() {
     for window_after in [WINDOW / 10, WINDOW * 10] {
         let mut scene = Scene::relaying_with(narrow(), plain());
