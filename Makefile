@@ -53,8 +53,8 @@ fuzz: need-build ## coverage-guided fuzzing: make fuzz TARGET=engine SECONDS=600
 
 .PHONY: interop
 interop: need-test ## a real client library (Telethon) through the proxy
-	python3 -m venv target/interop
-	target/interop/bin/pip install --quiet --disable-pip-version-check --require-hashes -r tests/interop/requirements.txt
+	python3 -m venv --clear target/interop
+	target/interop/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r tests/interop/requirements.txt
 	cargo build --locked -p mtproxy-bin
 	MTPROXY_INTEROP_PYTHON=$(CURDIR)/target/interop/bin/python \
 		cargo test --locked -p mtproxy-tests --test interop -- --ignored --nocapture
