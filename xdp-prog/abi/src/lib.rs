@@ -1,0 +1,3 @@
+//! What the steering program and user space share.
+#![no_std]
+#![forbid(unsafe_code)]

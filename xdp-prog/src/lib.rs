@@ -1,0 +1,2 @@
+//! The steering program: built from C, embedded, loaded and configured.
+#![forbid(unsafe_code)]
