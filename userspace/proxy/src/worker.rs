@@ -16,7 +16,7 @@ use mtproxy_core::time::{Instant, Now};
 use rustix::event::{EventfdFlags, eventfd};
 
 use crate::clock::Clock;
-use crate::datapath::epoll::Epoll;
+use crate::datapath::Datapath;
 use crate::telemetry::events::Recorder;
 
 /// What the control thread may ask of a worker.
@@ -63,26 +63,26 @@ pub fn mailbox() -> io::Result<(WorkerHandle, Mailbox, OwnedFd)> {
 }
 
 /// One engine and its datapath.
-pub struct Worker {
+pub struct Worker<D> {
     clock: Clock,
     engine: Engine,
-    datapath: Epoll,
+    datapath: D,
     mailbox: Mailbox,
     recorder: Recorder,
     draining_until: Option<Instant>,
 }
 
-impl Worker {
+impl<D: Datapath> Worker<D> {
     /// A worker that is ready to run.
     #[must_use]
-    pub fn new(engine: Engine, datapath: Epoll, mailbox: Mailbox, recorder: Recorder) -> Self {
+    pub fn new(engine: Engine, datapath: D, mailbox: Mailbox, recorder: Recorder) -> Self {
         Self { clock: Clock::start(), engine, datapath, mailbox, recorder, draining_until: None }
     }
 
     /// Serves clients until drained.
     ///
     /// # Errors
-    /// Only for a broken epoll instance.
+    /// Only for a broken datapath.
     pub fn run(mut self) -> io::Result<()> {
         loop {
             self.datapath.wait(self.time_to_sleep())?;
@@ -91,6 +91,7 @@ impl Worker {
             // Behind receive, which takes the wake-up: a command that comes in between wakes us again.
             self.obey(now);
             self.datapath.time_out(now, &mut self.engine);
+            self.datapath.transmit(now, &mut self.engine);
             let is_over = self.is_over(now);
             if is_over {
                 self.datapath.stop(now, &mut self.engine);
@@ -129,7 +130,7 @@ impl Worker {
         let counters = self.recorder.counters();
         counters.received_bytes[0].publish(self.engine.received_bytes(Leg::Client));
         counters.received_bytes[1].publish(self.engine.received_bytes(Leg::Upstream));
-        counters.accept_pauses.publish(self.datapath.accept_pauses());
+        self.datapath.publish(counters);
     }
 
     fn is_over(&self, now: Now) -> bool {

@@ -13,7 +13,6 @@
 //!
 //! Nothing here knows MTProto. Buffers and queues are bounded by the engine's credit.
 
-mod buffers;
 mod dial;
 mod listener;
 mod pipe;
@@ -22,7 +21,7 @@ mod socket;
 use std::collections::VecDeque;
 use std::io;
 use std::net::IpAddr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use mtproxy_core::action::{Action, Actions};
@@ -34,12 +33,15 @@ use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::fs::Timespec;
 use rustix::io::Errno;
 
-use buffers::BufferPool;
 use listener::Listeners;
 pub use listener::{ConnectionLimit, bind};
 pub(crate) use pipe::PIPES_MAX;
 use pipe::PipePool;
 use socket::{Received, Socket};
+
+use super::buffers::BufferPool;
+use super::{Datapath, Elsewhere, Nowhere, Outcome, Outcomes, Payload};
+use crate::telemetry::metrics::WorkerCounters;
 
 /// Size of the one buffer that is read into: what the engine's default window admits at once.
 const READ_BUFFER_BYTES: usize = 64 * 1024;
@@ -54,8 +56,9 @@ const NOT_A_STREAM: u64 = 0xffff_ffff;
 /// User data of the eventfd that wakes a sleeping worker; listener `i` has `(i + 1) << 32 | NOT_A_STREAM`.
 const WAKE: u64 = NOT_A_STREAM;
 
-/// One worker's sockets.
-pub struct Epoll {
+/// One worker's sockets, and what carries the engine's other streams.
+pub struct Epoll<E = Nowhere> {
+    pub(super) elsewhere: E,
     epoll: OwnedFd,
     wake: OwnedFd,
     listeners: Listeners,
@@ -67,17 +70,9 @@ pub struct Epoll {
     read_buffer: Box<[u8]>,
     spare: BufferPool,
     pipes: PipePool,
-    actions: Actions,
-    /// What carrying out the actions at hand has led to, to be told to the engine after them.
-    outcomes: VecDeque<Outcome>,
+    pub(super) actions: Actions,
+    outcomes: Outcomes,
     reports: Vec<Event>,
-}
-
-/// Something that happened while actions were carried out.
-enum Outcome {
-    Sent(StreamId, usize),
-    DialFailed(StreamId, Errno),
-    Broken(StreamId),
 }
 
 impl Epoll {
@@ -86,10 +81,26 @@ impl Epoll {
     /// # Errors
     /// When the kernel has no epoll instance for us.
     pub fn new(listeners: Vec<OwnedFd>, limit: ConnectionLimit, wake: OwnedFd) -> io::Result<Self> {
+        Self::beside(Nowhere, listeners, limit, wake)
+    }
+}
+
+impl<E: Elsewhere> Epoll<E> {
+    /// The same, where `elsewhere` carries the streams that are no sockets.
+    ///
+    /// # Errors
+    /// When the kernel has no epoll instance for us.
+    pub(super) fn beside(
+        elsewhere: E,
+        listeners: Vec<OwnedFd>,
+        limit: ConnectionLimit,
+        wake: OwnedFd,
+    ) -> io::Result<Self> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         epoll::add(&epoll, &wake, EventData::new_u64(WAKE), EventFlags::IN)?;
         let listeners = Listeners::register(&epoll, listeners, limit)?;
         Ok(Self {
+            elsewhere,
             epoll,
             wake,
             listeners,
@@ -100,16 +111,24 @@ impl Epoll {
             spare: BufferPool::default(),
             pipes: PipePool::default(),
             actions: Actions::new(),
-            outcomes: VecDeque::new(),
+            outcomes: Outcomes::new(),
             reports: Vec::new(),
         })
     }
 
-    /// Sleeps until something happens, at most for `timeout`.
-    ///
-    /// # Errors
-    /// Only for a broken epoll instance; interruptions are absorbed.
-    pub fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+    /// The descriptor that is readable when [`wait`](Datapath::wait) would not sleep for an event.
+    pub(super) fn events_fd(&self) -> BorrowedFd<'_> {
+        self.epoll.as_fd()
+    }
+
+    /// True if there is something to read without a new event.
+    pub(super) fn is_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+}
+
+impl<E: Elsewhere> Datapath for Epoll<E> {
+    fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         let timeout = if self.ready.is_empty() { timeout } else { Some(Duration::ZERO) };
         // Rounded up: waking before the deadline would find nothing to do and spin.
         let timeout = timeout.map(|timeout| Timespec {
@@ -124,8 +143,7 @@ impl Epoll {
         }
     }
 
-    /// Handles everything that has happened.
-    pub fn receive(&mut self, now: Now, engine: &mut Engine) {
+    fn receive(&mut self, now: Now, engine: &mut Engine) {
         for index in 0..self.events.len() {
             let (data, flags) = (self.events[index].data.u64(), self.events[index].flags);
             if data == WAKE {
@@ -148,40 +166,35 @@ impl Epoll {
         self.listeners.resume_if_due(&self.epoll, now.instant);
     }
 
-    /// Lets the engine handle its deadlines.
-    pub fn time_out(&mut self, now: Now, engine: &mut Engine) {
+    fn time_out(&mut self, now: Now, engine: &mut Engine) {
         engine.time_out(now, &mut self.actions);
-        self.settle(now, engine, &[]);
+        self.settle(now, engine, Payload::Here(&[]));
     }
 
     /// When accepting, which was paused, is to be tried again.
-    #[must_use]
-    pub fn next_timeout(&self) -> Option<Instant> {
+    fn next_timeout(&self) -> Option<Instant> {
         self.listeners.resume_at()
     }
 
-    /// Closes the listening sockets. Open connections stay.
-    pub fn stop_accepting(&mut self) {
+    fn stop_accepting(&mut self) {
         self.listeners.close();
     }
 
-    /// Ends every session at once.
-    pub fn stop(&mut self, now: Now, engine: &mut Engine) {
+    fn stop(&mut self, now: Now, engine: &mut Engine) {
         engine.stop(now, &mut self.actions);
-        self.settle(now, engine, &[]);
+        self.settle(now, engine, Payload::Here(&[]));
     }
 
-    /// What the engine has reported since the last call.
-    pub fn drain_reports(&mut self) -> std::vec::Drain<'_, Event> {
+    fn drain_reports(&mut self) -> std::vec::Drain<'_, Event> {
         self.reports.drain(..)
     }
 
-    /// How often accepting was paused for want of descriptors or places.
-    #[must_use]
-    pub fn accept_pauses(&self) -> u64 {
-        self.listeners.pauses()
+    fn publish(&self, counters: &WorkerCounters) {
+        counters.accept_pauses.publish(self.listeners.pauses());
     }
+}
 
+impl<E: Elsewhere> Epoll<E> {
     /// Accepts clients. Listeners are level-triggered: whoever else waits is reported in the next turn. So a
     /// quiet worker takes one and spares itself the call that finds nobody; a busy one, whose next turn
     /// may be far, takes several.
@@ -202,7 +215,7 @@ impl Epoll {
             // Out of epoll watches (fs.epoll.max_user_watches): this client cannot be served.
             self.outcomes.push_back(Outcome::Broken(stream));
         }
-        self.settle(now, engine, &[]);
+        self.settle(now, engine, Payload::Here(&[]));
     }
 
     fn notice(&mut self, stream: StreamId, flags: EventFlags, now: Now, engine: &mut Engine) {
@@ -212,12 +225,12 @@ impl Epoll {
                 None => return,
                 Some(Err(error)) => {
                     // The flags were about a descriptor that may have been replaced by now.
-                    self.outcomes.push_back(Outcome::DialFailed(stream, error));
-                    return self.settle(now, engine, &[]);
+                    self.outcomes.push_back(Outcome::DialFailed(stream, dial::classify(error)));
+                    return self.settle(now, engine, Payload::Here(&[]));
                 }
                 Some(Ok(())) => {
                     engine.handle(now, Input::Connected(stream), &mut self.actions);
-                    self.settle(now, engine, &[]);
+                    self.settle(now, engine, Payload::Here(&[]));
                 }
             }
         }
@@ -225,11 +238,11 @@ impl Epoll {
         socket.notice(flags);
         if socket.can_flush() {
             self.flush(stream);
-            self.settle(now, engine, &[]);
+            self.settle(now, engine, Payload::Here(&[]));
         }
         if flags.contains(EventFlags::ERR) && is_waited_for_in_vain(engine, stream) {
             self.outcomes.push_back(Outcome::Broken(stream));
-            return self.settle(now, engine, &[]);
+            return self.settle(now, engine, Payload::Here(&[]));
         }
         self.read(stream, now, engine);
     }
@@ -257,6 +270,10 @@ impl Epoll {
         if direction.to().is_some_and(|to| self.must_wait_for(to, stream)) {
             return false;
         }
+        if !self.elsewhere.can_take(credit) {
+            self.read_later(stream);
+            return false;
+        }
         let piped = match direction {
             Direction::Opaque { to } if is_bulk => self.splice(stream, to),
             _ => None,
@@ -274,7 +291,7 @@ impl Epoll {
             Received::Nothing => {}
             Received::Broken => self.outcomes.push_back(Outcome::Broken(stream)),
         }
-        self.settle(now, engine, buffer);
+        self.settle(now, engine, Payload::Here(buffer));
         true
     }
 
@@ -308,7 +325,7 @@ impl Epoll {
 
     /// Carries out the actions at hand, tells the engine what that led to, and so on until all is quiet.
     /// `input` is what `Relay` actions point into.
-    fn settle(&mut self, now: Now, engine: &mut Engine, input: &[u8]) {
+    pub(super) fn settle(&mut self, now: Now, engine: &mut Engine, input: Payload<'_>) {
         loop {
             let mut actions = std::mem::take(&mut self.actions);
             self.carry_out(&actions, input);
@@ -322,13 +339,12 @@ impl Epoll {
             };
             match outcome {
                 Outcome::Sent(stream, len) => engine.sent(now, stream, len, &mut self.actions),
-                Outcome::DialFailed(stream, error) => {
-                    if dial::classify(error) == DialError::NoResources {
+                Outcome::DialFailed(stream, why) => {
+                    if why == DialError::NoResources {
                         // Whoever is accepted now could not be served either.
                         self.listeners.pause(&self.epoll, now.instant);
                     }
-                    let input = Input::DialFailed(stream, dial::classify(error));
-                    engine.handle(now, input, &mut self.actions);
+                    engine.handle(now, Input::DialFailed(stream, why), &mut self.actions);
                 }
                 Outcome::Broken(stream) => {
                     self.remove(stream);
@@ -338,7 +354,7 @@ impl Epoll {
         }
     }
 
-    fn carry_out(&mut self, actions: &Actions, input: &[u8]) {
+    fn carry_out(&mut self, actions: &Actions, input: Payload<'_>) {
         let mut list = actions.as_slice();
         while let Some(action) = list.first() {
             let run = match action {
@@ -354,26 +370,35 @@ impl Epoll {
                     self.send(*to, outputs, actions.bytes(), input);
                 }
                 Action::Dial { stream, address } => self.dial(*stream, *address),
-                Action::Shutdown(stream) => {
-                    if let Some(socket) = self.socket(*stream) {
-                        socket.shut_down();
-                    }
-                }
+                Action::Shutdown(stream) => match self.socket(*stream) {
+                    Some(socket) => socket.shut_down(),
+                    None => self.elsewhere.shut_down(*stream),
+                },
                 Action::Close(stream) => self.remove(*stream),
-                Action::Abort(stream) => {
-                    if let Some(socket) = self.socket(*stream) {
+                Action::Abort(stream) => match self.socket(*stream) {
+                    Some(socket) => {
                         socket.prepare_reset();
+                        self.remove(*stream);
                     }
-                    self.remove(*stream);
-                }
-                Action::Resume(stream) => self.read_later(*stream),
+                    None => self.elsewhere.abort(*stream),
+                },
+                Action::Resume(stream) => match self.socket(*stream) {
+                    Some(_) => self.read_later(*stream),
+                    None => self.elsewhere.resume(*stream),
+                },
                 Action::Report(event) => self.reports.push(*event),
             }
         }
     }
 
-    fn send(&mut self, to: StreamId, outputs: &[Action], bytes: &[u8], input: &[u8]) {
-        let Some(socket) = find(&mut self.sockets, to) else { return };
+    fn send(&mut self, to: StreamId, outputs: &[Action], bytes: &[u8], input: Payload<'_>) {
+        let Some(socket) = find(&mut self.sockets, to) else {
+            return self.elsewhere.send(to, outputs, bytes, input, &mut self.outcomes);
+        };
+        let input = match input {
+            Payload::Here(input) => input,
+            Payload::Elsewhere => self.elsewhere.payload(),
+        };
         let done = socket.send(outputs, bytes, input, &mut self.spare);
         self.account(to, done);
     }
@@ -400,16 +425,20 @@ impl Epoll {
 
     fn dial(&mut self, stream: StreamId, address: std::net::SocketAddr) {
         if self.socket(stream).is_none() {
-            self.insert(stream, Socket::dialing(stream));
+            if self.elsewhere.dial(stream, address, &mut self.outcomes) {
+                return;
+            }
+            let waiting = self.elsewhere.surrender(stream);
+            self.insert(stream, Socket::dialing_with(stream, waiting));
         }
         match dial::connect(address) {
             Ok(fd) => {
                 let Some(socket) = find(&mut self.sockets, stream) else { return };
                 if let Err(error) = socket.dial_over(fd, &self.epoll) {
-                    self.outcomes.push_back(Outcome::DialFailed(stream, error));
+                    self.outcomes.push_back(Outcome::DialFailed(stream, dial::classify(error)));
                 }
             }
-            Err(error) => self.outcomes.push_back(Outcome::DialFailed(stream, error)),
+            Err(error) => self.outcomes.push_back(Outcome::DialFailed(stream, dial::classify(error))),
         }
     }
 
@@ -422,9 +451,10 @@ impl Epoll {
     }
 
     fn remove(&mut self, stream: StreamId) {
-        if find(&mut self.sockets, stream).is_some()
-            && let Some(socket) = self.sockets[stream.slot()].take()
-        {
+        if find(&mut self.sockets, stream).is_none() {
+            return self.elsewhere.close(stream);
+        }
+        if let Some(socket) = self.sockets[stream.slot()].take() {
             self.listeners.release(socket.is_client());
             socket.dismantle(&mut self.spare, &mut self.pipes);
         }

@@ -13,8 +13,9 @@ use rustix::net::sockopt::{set_socket_linger, socket_error};
 use rustix::net::{RecvFlags, SendFlags, Shutdown};
 
 use super::READ_BUFFER_BYTES;
-use super::buffers::{BufferPool, OutputQueue};
 use super::pipe::{BULK_BYTES_MIN, Pipe, PipePool};
+use crate::datapath::Waiting;
+use crate::datapath::buffers::{BufferPool, OutputQueue};
 
 /// Slices of one gathered write. A full read buffer of fake TLS is ten small records and four large ones,
 /// two slices each.
@@ -101,6 +102,12 @@ impl Socket {
             is_queued_to_read: false,
             fin: Fin::NotYet,
         }
+    }
+
+    /// The same, with what already waits for it.
+    pub(super) fn dialing_with(stream: StreamId, waiting: Waiting) -> Self {
+        let fin = if waiting.fin { Fin::BehindQueue } else { Fin::NotYet };
+        Self { queue: waiting.queue, fin, ..Self::dialing(stream) }
     }
 
     pub(super) fn stream(&self) -> StreamId {
@@ -393,7 +400,7 @@ impl Socket {
     }
 }
 
-fn slice_of<'a>(output: &Action, bytes: &'a [u8], input: &'a [u8]) -> &'a [u8] {
+pub(in crate::datapath) fn slice_of<'a>(output: &Action, bytes: &'a [u8], input: &'a [u8]) -> &'a [u8] {
     let of = |whole: &'a [u8], range: &Range<usize>| &whole[range.clone()];
     match output {
         Action::Write { range, .. } => of(bytes, range),

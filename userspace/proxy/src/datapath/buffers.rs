@@ -2,21 +2,26 @@
 
 /// Bytes waiting for a socket to become writable, first in first out.
 #[derive(Debug, Default)]
-pub(super) struct OutputQueue {
+pub struct OutputQueue {
     bytes: Vec<u8>,
     sent: usize,
 }
 
 impl OutputQueue {
-    pub(super) fn is_empty(&self) -> bool {
+    /// True if nothing waits.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
         self.bytes.len() == self.sent
     }
 
-    pub(super) fn pending(&self) -> &[u8] {
+    /// What waits, in order.
+    #[must_use]
+    pub fn pending(&self) -> &[u8] {
         &self.bytes[self.sent..]
     }
 
-    pub(super) fn append(&mut self, bytes: &[u8], spare: &mut BufferPool) {
+    /// Puts `bytes` behind what waits.
+    pub fn append(&mut self, bytes: &[u8], spare: &mut BufferPool) {
         if self.bytes.capacity() == 0 && !bytes.is_empty() {
             self.bytes = spare.take();
         }
@@ -29,7 +34,7 @@ impl OutputQueue {
     }
 
     /// The first `len` pending bytes are sent. Memory goes back once nothing is pending.
-    pub(super) fn advance(&mut self, len: usize, spare: &mut BufferPool) {
+    pub fn advance(&mut self, len: usize, spare: &mut BufferPool) {
         self.sent += len;
         if self.is_empty() {
             spare.give_back(std::mem::take(self));
@@ -40,7 +45,7 @@ impl OutputQueue {
 /// Memory of queues that are empty now. An idle socket owns none, and one that is slow again and again
 /// costs no allocation each time.
 #[derive(Debug, Default)]
-pub(super) struct BufferPool {
+pub struct BufferPool {
     spare: Vec<Vec<u8>>,
 }
 
@@ -54,7 +59,8 @@ impl BufferPool {
         self.spare.pop().unwrap_or_default()
     }
 
-    pub(super) fn give_back(&mut self, queue: OutputQueue) {
+    /// Keeps the memory of a queue that is no longer needed.
+    pub fn give_back(&mut self, queue: OutputQueue) {
         let mut bytes = queue.bytes;
         if self.spare.len() < SPARE_MAX && (1..=SPARE_BYTES_MAX).contains(&bytes.capacity()) {
             bytes.clear();
