@@ -54,14 +54,14 @@ pub trait Link {
 
     /// Sends the first `len` bytes of a frame over `hop`, whose header this writes into the frame's first
     /// [`Hop::header_len`] bytes. The caller keeps the token, and the frame is in flight. While the
-    /// neighbour is not resolved, the link may park the frame: also then it is in flight.
+    /// neighbour is not resolved, the link may park a copy instead.
     ///
     /// # Errors
     /// [`Full`] if the transmit ring has no room; nothing happened then.
     ///
     /// # Panics
     /// If the frame is in flight already.
-    fn transmit(&mut self, frame: &Self::Frame, len: usize, hop: Hop) -> Result<(), Full>;
+    fn transmit(&mut self, frame: &mut Self::Frame, len: usize, hop: Hop) -> Result<(), Full>;
 
     /// Where packets from `local` to `remote` go next, on the VLAN `vlan` if the flow came with a tag.
     /// `None`: no route.
