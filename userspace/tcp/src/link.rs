@@ -67,7 +67,8 @@ pub trait Link {
     /// `None`: no route.
     fn hop(&mut self, local: IpAddr, remote: IpAddr, vlan: Option<VlanTag>) -> Option<Hop>;
 
-    /// Frames free now, and all there are. The stack shapes its receive windows by this.
+    /// Frames free now, but for those that the link itself needs to receive into: what its fill ring lacks does not
+    /// count. The stack shares memory out by this.
     fn frames_free(&self) -> usize;
 
     /// All frames of this link.
@@ -89,6 +90,6 @@ pub struct Hop {
     pub mtu_bytes: u16,
 }
 
-/// Outermost VLAN tag of a frame: priority, DEI and identifier as on the wire (IEEE 802.1Q).
+/// Innermost VLAN tag of a frame: priority, DEI and identifier as on the wire (IEEE 802.1Q).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct VlanTag(pub u16);
