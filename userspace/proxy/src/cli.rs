@@ -14,6 +14,7 @@ use mtproxy_core::secret::DomainName;
 use crate::settings::values::{
     Datapath, DcAddress, Domain, LogFilter, LogFormat, SecretText, socket_address,
 };
+use crate::settings::xdp::XdpMode;
 
 /// A Telegram MTProto proxy.
 #[derive(Debug, Parser)]
@@ -70,6 +71,15 @@ pub struct RunArgs {
     /// Network interface for the xdp datapath
     #[arg(long, value_name = "NAME")]
     pub interface: Option<String>,
+
+    /// How packets get to and from the xdp datapath [default: auto]
+    #[arg(long, value_name = "auto|zero-copy|copy|generic", hide_possible_values = true)]
+    pub xdp_mode: Option<XdpMode>,
+
+    /// Take packets whose checksum was left to hardware, as peers on veth and virtio send them; the xdp
+    /// datapath then takes corrupted ones too
+    #[arg(long)]
+    pub trust_partial_checksums: bool,
 
     /// Threads that serve clients [default: one a core]
     #[arg(long, value_name = "N")]
@@ -148,7 +158,7 @@ mod tests {
         let args = run("--config f.toml --listen 0.0.0.0:443 --listen [::]:443 --secret aa --secret bb \
              --domain a.example --domain b.example=127.0.0.1:8443 --dc 2=127.0.0.1:1 \
              --dc -4=1.2.3.4:443 --dc 2=127.0.0.1:2 \
-             --datapath epoll --interface eth0 --workers 3 --metrics 127.0.0.1:9090 --user nobody \
+             --datapath epoll --interface eth0 --xdp-mode zero-copy --trust-partial-checksums --workers 3 --metrics 127.0.0.1:9090 --user nobody \
              --log debug --log-format json")
         .unwrap();
         assert_eq!(args.listen.len(), 2);
@@ -156,6 +166,7 @@ mod tests {
         assert_eq!(args.domain[1].address, Some("127.0.0.1:8443".parse().unwrap()));
         assert_eq!(args.dc.iter().map(|dc| dc.id).collect::<Vec<_>>(), [DcId(2), DcId(-4), DcId(2)]);
         assert_eq!(args.datapath, Some(Datapath::Epoll));
+        assert_eq!((args.xdp_mode, args.trust_partial_checksums), (Some(XdpMode::ZeroCopy), true));
         assert_eq!(args.workers.map(NonZeroU16::get), Some(3));
         assert_eq!(args.log_format, Some(LogFormat::Json));
         assert_eq!(args.log.unwrap().to_string(), "debug");
@@ -174,6 +185,7 @@ mod tests {
             ("--dc 2", "expected ID=ADDR:PORT"),
             ("--workers 0", "--workers <N>"),
             ("--datapath ebpf", "epoll"),
+            ("--xdp-mode zero_copy", "zero-copy"),
             ("--log inof", "did you mean \"info\"?"),
             ("--lisen 0.0.0.0:443", "--listen"),
         ] {

@@ -5,8 +5,10 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crossbeam::channel::{self, Receiver};
 use crossbeam::select;
@@ -17,10 +19,12 @@ use crate::cli::RunArgs;
 use crate::complaint::{Complaint, Complaints};
 use crate::control::fronts::{FrontPlan, FrontWatch};
 use crate::control::{ControlEvent, signals};
+use crate::datapath::choice::{Choice, choose};
 use crate::datapath::epoll::ConnectionLimit;
-use crate::fleet::{Fleet, Ports, Shared, WorkerEnd};
+use crate::fleet::{Failure, Fleet, Ports, Shared, WorkerEnd};
 use crate::settings::values::Datapath;
 use crate::settings::{Host, Settings};
+use crate::shards::{self, Shards, WATCH_EVERY, Watch};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::{http, log};
 use crate::worker::Command;
@@ -34,23 +38,26 @@ pub fn serve(args: &RunArgs) -> Result<ExitCode, Complaints> {
     let mut settings = Settings::load(args, &Host::here())?;
     log::start(&settings.log_filter, settings.log_format)?;
     put_in_kept_secret(&mut settings)?;
-    report_datapath(settings.datapath);
     let descriptors = privileges::raise_descriptor_limit();
     let ports = Ports::open(&settings.listen, settings.workers)
         .map_err(|(address, error)| port_refused(address, &error))?;
     let listening = ports.addresses.clone();
     let metrics_port = settings.metrics.map(http::bind).transpose()?;
+    let shards = bring_up(&settings, &listening)?;
     if let Some(user) = &settings.user {
         privileges::become_user(user)?;
     }
 
     let connections_limit = most_connections(&settings, descriptors);
-    let metrics = Arc::new(Metrics::new(settings.workers.get(), connections_limit));
+    let shard_count = shards.as_ref().map_or(0, |shards| usize::from(shards.count().get()));
+    let metrics =
+        Arc::new(Metrics::new(settings.workers.get(), shards::metrics(shard_count), connections_limit));
     if let Some(listener) = metrics_port {
         http::serve(listener, metrics.clone()).map_err(|error| out_of_threads(&error))?;
     }
     let (sender, events) = channel::unbounded();
-    signals::listen(sender.clone())?;
+    let hold = shards.is_some().then(Hold::from_environment).flatten();
+    signals::listen(sender.clone(), hold.is_some())?;
     let (fronts, front_watch) = FrontWatch::start(FrontPlan::new(&settings, &listening), sender)?;
     let shared = Shared {
         config: Arc::new(settings.engine_config(fronts)),
@@ -59,7 +66,16 @@ pub fn serve(args: &RunArgs) -> Result<ExitCode, Complaints> {
         replay_entries: settings.limits.replay_entries,
     };
     let (worker_sender, worker_ends) = channel::unbounded();
-    let fleet = Fleet::start(ports, &shared, &worker_sender).map_err(|error| out_of_threads(&error))?;
+    let split = shards.map(|shards| shards.split(&settings, &listening)).transpose();
+    let (shards, watch) = match split.map_err(|error| out_of_threads(&error))? {
+        Some((shards, common, watch)) => (Some((shards, common)), Some(watch)),
+        None => (None, None),
+    };
+    let fleet =
+        Fleet::start(ports, shards, &shared, &worker_sender).map_err(|error| out_of_threads(&error))?;
+    if let Some(watch) = &watch {
+        watch.wake_on_new_routes(fleet.shard_wakes().map_err(|error| out_of_threads(&error))?);
+    }
     if args.secret.is_empty() {
         links::announce(&settings, &listening);
     }
@@ -73,9 +89,27 @@ pub fn serve(args: &RunArgs) -> Result<ExitCode, Complaints> {
         running,
         metrics,
         front_watch,
+        watch,
+        hold,
         exit_code: ExitCode::SUCCESS,
     };
     Ok(control.obey(&events, &worker_ends))
+}
+
+/// A hang of one shard, made on SIGUSR2 where the environment asks for it: tests show by it that clients go on.
+#[derive(Clone, Copy, Debug)]
+struct Hold {
+    shard: usize,
+    time: Duration,
+}
+
+impl Hold {
+    /// `MTPROXY_TEST_HOLD=SHARD:SECONDS`.
+    fn from_environment() -> Option<Self> {
+        let text = std::env::var("MTPROXY_TEST_HOLD").ok()?;
+        let (shard, seconds) = text.split_once(':')?;
+        Some(Self { shard: shard.parse().ok()?, time: Duration::from_secs(seconds.parse().ok()?) })
+    }
 }
 
 /// The control thread, once everything runs.
@@ -88,6 +122,9 @@ struct Control<'a> {
     running: usize,
     metrics: Arc<Metrics>,
     front_watch: FrontWatch,
+    /// The hold on the steering program, if there are shards.
+    watch: Option<Watch>,
+    hold: Option<Hold>,
     exit_code: ExitCode,
 }
 
@@ -96,12 +133,15 @@ impl Control<'_> {
     fn obey(mut self, events: &Receiver<ControlEvent>, worker_ends: &Receiver<WorkerEnd>) -> ExitCode {
         const SIGNALS_END_LAST: &str = "the signal thread lives as long as the process";
         const EVERY_END_IS_TOLD: &str = "a worker that runs still has its end to tell";
+        let ticks = if self.watch.is_some() { channel::tick(WATCH_EVERY) } else { channel::never() };
         while self.running > 0 {
             select! {
+                recv(ticks) -> _ => self.look_after_shards(),
                 recv(events) -> event => match event.expect(SIGNALS_END_LAST) {
                     ControlEvent::Drain => self.drain(),
                     ControlEvent::Reload => self.reload(),
                     ControlEvent::Fronts(fronts) => self.reconfigure(fronts),
+                    ControlEvent::Hold => self.hold_shard(),
                 },
                 recv(worker_ends) -> end => self.worker_ended(end.expect(EVERY_END_IS_TOLD)),
             }
@@ -110,13 +150,45 @@ impl Control<'_> {
         self.exit_code
     }
 
+    fn look_after_shards(&mut self) {
+        if let Some(watch) = &mut self.watch {
+            watch.tick(&self.metrics);
+        }
+    }
+
+    fn hold_shard(&self) {
+        if let Some(Hold { shard, time }) = self.hold {
+            warn!(shard, ?time, "a shard is held, as the environment asks");
+            self.fleet.command_shard(shard, Command::Hold(time));
+        }
+    }
+
     fn worker_ended(&mut self, (worker, outcome): WorkerEnd) {
         self.running -= 1;
-        if let Err(error) = outcome {
-            // Going on with fewer workers would hide the defect; a supervisor starts all of them again.
-            error!(worker, error, "a worker failed: the others finish what they have, then the proxy ends");
-            self.exit_code = ExitCode::FAILURE;
-            self.drain();
+        match outcome {
+            Ok(()) => {}
+            Err(Failure::Host(error)) if self.fleet.is_shard(worker) => {
+                error!(
+                    worker,
+                    error,
+                    "a shard ended; new clients are served over epoll until a restart, and the other shards \
+                    finish what they have"
+                );
+                self.leave_new_clients_to_kernel();
+            }
+            Err(failure) => {
+                let error = match failure {
+                    Failure::Host(error) => error,
+                    Failure::Panic => "panicked; the lines above say where".to_owned(),
+                };
+                // Going on with fewer workers would hide the defect; a supervisor starts all of them again.
+                error!(
+                    worker,
+                    error, "a worker failed: the others finish what they have, then the proxy ends"
+                );
+                self.exit_code = ExitCode::FAILURE;
+                self.drain();
+            }
         }
     }
 
@@ -131,7 +203,16 @@ impl Control<'_> {
             sessions = self.metrics.sessions_open(),
             "draining: no new clients, open sessions may finish"
         );
+        self.leave_new_clients_to_kernel();
         self.fleet.command(|| Command::Drain(self.settings.drain));
+    }
+
+    /// The epoll workers accept them, if anybody still does. A queue without its socket would be worse for other
+    /// shards' connections: the kernel answers what comes in by it with a reset. So they get no more of them.
+    fn leave_new_clients_to_kernel(&mut self) {
+        if let Some(watch) = &mut self.watch {
+            watch.drain();
+        }
     }
 
     /// Reads the configuration again. What was read takes effect when its fronts have been looked up.
@@ -156,6 +237,9 @@ impl Control<'_> {
                     newer.secrets.clone_from(&self.settings.secrets);
                 }
                 self.front_watch.follow(FrontPlan::new(&newer, &self.listening));
+                if let Some(watch) = &mut self.watch {
+                    watch.reload(&newer);
+                }
                 info!(secrets = newer.secrets.len(), domains = newer.domains.len(), "reloaded");
                 self.settings = newer;
             }
@@ -183,11 +267,47 @@ fn put_in_kept_secret(settings: &mut Settings) -> Result<(), Complaint> {
     Ok(())
 }
 
-fn report_datapath(datapath: Datapath) {
-    match datapath {
-        Datapath::Auto => info!("datapath auto: using epoll, since xdp is not built yet"),
-        Datapath::Xdp | Datapath::Epoll => info!(?datapath, "datapath as configured"),
+/// Which datapath this host gets, said in one line; the shards, if it is AF_XDP.
+fn bring_up(settings: &Settings, listening: &[SocketAddr]) -> Result<Option<Shards>, Complaint> {
+    let cores = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+    if settings.datapath == Datapath::Epoll {
+        info!("datapath epoll: as configured");
+        return Ok(None);
     }
+    let facts = shards::facts::read(settings.interface.as_deref(), settings.xdp.ports, listening, cores);
+    match choose(settings.datapath, settings.xdp.mode, &facts)? {
+        Choice::Epoll { reason } => {
+            info!("datapath epoll: {reason}");
+            Ok(None)
+        }
+        Choice::Xdp { interface, attach, reason, warnings } => {
+            for warning in warnings {
+                warn!("{warning}");
+            }
+            if settings.user.is_some() {
+                return Err(user_with_shards());
+            }
+            match Shards::prepare(settings, &interface, attach, listening) {
+                Ok(shards) => {
+                    info!("datapath xdp: {reason}");
+                    Ok(Some(shards))
+                }
+                Err(complaint) if settings.datapath == Datapath::Auto => {
+                    warn!("{complaint}");
+                    info!("datapath epoll: interface={interface} xdp_refused=yes");
+                    Ok(None)
+                }
+                Err(complaint) => Err(complaint),
+            }
+        }
+    }
+}
+
+fn user_with_shards() -> Complaint {
+    Complaint::about_host(
+        "found --user together with the datapath xdp; expected the rights to look after the interface to stay; start as \
+        that user with the capabilities that docs/mtproxy.service gives, and leave --user out",
+    )
 }
 
 /// The line for which scripts wait.

@@ -109,8 +109,15 @@ fn a_wrong_server_or_secret_is_named_by_its_option() {
 fn the_example_passes_the_check_and_each_setting_is_explained() {
     let text = stdout(&command(&["check", "--config", &example()]).env("HOME", "/home/x").output().unwrap());
     assert!(text.contains("docs/mtproxy.example.toml is valid"));
-    for key in ["listen", "secrets", "domains", "datapath", "timeouts.drain_seconds", "limits.replay_entries"]
-    {
+    for key in [
+        "listen",
+        "secrets",
+        "domains",
+        "datapath",
+        "timeouts.drain_seconds",
+        "limits.replay_entries",
+        "xdp.deny",
+    ] {
         assert!(text.lines().any(|line| line.starts_with(key)), "{key} not in\n{text}");
     }
 }
@@ -164,7 +171,7 @@ fn settings_that_cannot_be_are_all_said_before_anything_starts() {
     let message = stderr_of_failure(&output, 1);
     for part in [
         "--secret: secret 1: found 2 bytes",
-        "--datapath: found the datapath xdp",
+        "--datapath: found the datapath xdp without the interface that it is for; expected --interface NAME",
         "--listen: found the address 127.0.0.1:1 for the second time",
     ] {
         assert!(message.contains(part), "{part} not in\n{message}");

@@ -15,6 +15,8 @@ pub enum ControlEvent {
     Drain,
     /// SIGHUP: read the configuration again.
     Reload,
+    /// SIGUSR2, where tests have asked for it: hold a shard.
+    Hold,
     /// The fronts have moved, or were looked up again after a reload.
     Fronts(Fronts),
 }

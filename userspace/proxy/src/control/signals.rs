@@ -4,6 +4,7 @@
 //! |---|---|
 //! | SIGTERM, SIGINT | drain; a second one of either ends the process at once with exit code 1 |
 //! | SIGHUP | read the configuration again |
+//! | SIGUSR2 | for tests only, if the environment asked for it at start: one shard hangs; else as the system has it |
 //! | SIGUSR1 | nothing: other proxies reopen their log on it, and rotation scripts send it |
 //!
 //! SIGPIPE is ignored by Rust's runtime already.
@@ -14,7 +15,7 @@ use std::sync::atomic::AtomicBool;
 use std::thread;
 
 use crossbeam::channel::Sender;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::flag;
 use signal_hook::iterator::Signals;
 
@@ -24,12 +25,13 @@ use crate::complaint::Complaint;
 /// Ends with this when told to stop twice.
 const EXIT_CODE_AT_ONCE: i32 = 1;
 
-/// From now on signals become events; the thread that turns them sleeps until one comes.
+/// From now on signals become events; the thread that turns them sleeps until one comes. SIGUSR2 is one of them
+/// only if `with_hold` says so.
 ///
 /// # Errors
 /// If the system has no pipe or thread left.
-pub fn listen(events: Sender<ControlEvent>) -> Result<(), Complaint> {
-    start(events).map_err(|error| {
+pub fn listen(events: Sender<ControlEvent>, with_hold: bool) -> Result<(), Complaint> {
+    start(events, with_hold).map_err(|error| {
         Complaint::about_host(format!(
             "found no way to receive signals ({error}); expected a free \
             thread and two file descriptors; raise the limits of this service"
@@ -37,7 +39,7 @@ pub fn listen(events: Sender<ControlEvent>) -> Result<(), Complaint> {
     })
 }
 
-fn start(events: Sender<ControlEvent>) -> io::Result<()> {
+fn start(events: Sender<ControlEvent>, with_hold: bool) -> io::Result<()> {
     let was_told_to_stop = Arc::new(AtomicBool::new(false));
     for signal in [SIGTERM, SIGINT] {
         // In this order the first signal finds the flag down, and the second finds it up. Both run inside
@@ -46,11 +48,15 @@ fn start(events: Sender<ControlEvent>) -> io::Result<()> {
         flag::register(signal, was_told_to_stop.clone())?;
     }
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1])?;
+    if with_hold {
+        signals.add_signal(SIGUSR2)?;
+    }
     let forward = move || {
         for signal in signals.forever() {
             let event = match signal {
                 SIGTERM | SIGINT => ControlEvent::Drain,
                 SIGHUP => ControlEvent::Reload,
+                SIGUSR2 => ControlEvent::Hold,
                 _ => continue,
             };
             if events.send(event).is_err() {
@@ -71,7 +77,7 @@ mod tests {
     #[test]
     fn hangup_reloads_usr1_does_nothing_and_the_first_term_drains() {
         let (sender, events) = crossbeam::channel::unbounded();
-        listen(sender).unwrap();
+        listen(sender, false).unwrap();
         raise(SIGUSR1).unwrap();
         raise(SIGHUP).unwrap();
         let next = || events.recv_timeout(Duration::from_secs(10)).unwrap();

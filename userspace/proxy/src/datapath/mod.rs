@@ -10,7 +10,10 @@
 //! ```
 
 pub mod buffers;
+pub mod choice;
 pub mod epoll;
+pub mod facts;
+pub mod xdp;
 
 use std::collections::VecDeque;
 use std::io;
@@ -51,7 +54,19 @@ pub trait Datapath {
     /// Takes no more clients. Open connections stay.
     fn stop_accepting(&mut self);
 
-    /// Ends every session at once.
+    /// True while connections whose sessions are over still have to tell their peers. What the kernel does behind
+    /// a closed socket is a datapath's own business where there is no socket.
+    fn has_last_words(&self) -> bool {
+        false
+    }
+
+    /// True if nobody else needs this datapath any more. Asked while draining, when it has neither sessions nor last
+    /// words.
+    fn may_end(&mut self) -> bool {
+        true
+    }
+
+    /// Ends every session at once. Called once, at the end, also when the datapath is broken.
     fn stop(&mut self, now: Now, engine: &mut Engine);
 
     /// What the engine has reported since the last call.

@@ -9,8 +9,10 @@ use mtproxy_core::dc::{DcId, PreferIp};
 use mtproxy_core::secret::{Secret, SecretKind};
 use zeroize::Zeroizing;
 
-use super::draft::{Draft, DraftLimits, DraftTimeouts, SecretEntry};
+use super::cidr::Cidr;
+use super::draft::{Draft, DraftLimits, DraftTimeouts, DraftXdp, SecretEntry};
 use super::values::{Datapath, DcAddress, Domain, SecretText};
+use super::xdp::{DENY_MAX, SynLimit, XdpSettings};
 use super::{DRAIN_DEFAULT, DcSettings, Host, Limits, Settings, default_listen, default_state_dir};
 use crate::complaint::{Complaint, Complaints, Place, Placed};
 
@@ -33,12 +35,16 @@ pub(super) fn settle(draft: Draft, host: &Host) -> Result<Settings, Complaints> 
              expected one of them: give --secret, or state_dir in the configuration file",
         ));
     }
-    if let Some(Placed { value: Datapath::Xdp, place }) = &draft.datapath {
+    if let Some(Placed { value: Datapath::Xdp, place }) = &draft.datapath
+        && draft.interface.is_none()
+    {
         complaints.push(Complaint::at(
             place.clone(),
-            "found the datapath xdp, which is not built yet; use epoll, or auto for the fastest there is",
+            "found the datapath xdp without the interface that it is for; expected --interface NAME, or \
+            interface in the configuration file; `ip -brief link` lists the interfaces",
         ));
     }
+    let xdp = xdp(draft.xdp, &mut complaints);
     complaints.or(Settings {
         listen: listen.unwrap_or_else(|| default_listen(host)),
         secrets,
@@ -55,6 +61,7 @@ pub(super) fn settle(draft: Draft, host: &Host) -> Result<Settings, Complaints> 
         timeouts: timeouts(draft.timeouts),
         drain: draft.timeouts.drain.unwrap_or(DRAIN_DEFAULT),
         limits: limits(draft.limits),
+        xdp,
     })
 }
 
@@ -199,4 +206,32 @@ fn limits(written: DraftLimits) -> Limits {
         relay_window_bytes: written.relay_window_bytes.unwrap_or(usual.relay_window_bytes),
         replay_entries: written.replay_entries.unwrap_or(usual.replay_entries),
     }
+}
+
+fn xdp(written: DraftXdp, complaints: &mut Complaints) -> XdpSettings {
+    let usual = XdpSettings::default();
+    XdpSettings {
+        mode: written.mode.unwrap_or(usual.mode),
+        ports: written.ports.unwrap_or(usual.ports),
+        frames: written.frames.unwrap_or(usual.frames),
+        huge_pages: written.huge_pages.unwrap_or(usual.huge_pages),
+        busy_poll: written.busy_poll.unwrap_or(usual.busy_poll),
+        pin: written.pin.unwrap_or(usual.pin),
+        trust_partial_checksums: written.trust_partial_checksums.unwrap_or(usual.trust_partial_checksums),
+        connections: written.connections.unwrap_or(usual.connections),
+        syn_limit: SynLimit::new(written.syn_per_source, written.syn_burst),
+        deny: denied(written.deny.unwrap_or_default(), complaints),
+        congestion: written.congestion.unwrap_or(usual.congestion),
+    }
+}
+
+fn denied(list: Vec<Placed<Cidr>>, complaints: &mut Complaints) -> Vec<Cidr> {
+    if let Some(first_too_many) = list.get(DENY_MAX) {
+        let message = format!(
+            "xdp.deny: found {} networks; expected at most {DENY_MAX}; put neighbours together",
+            list.len()
+        );
+        complaints.push(Complaint::at(first_too_many.place.clone(), message));
+    }
+    list.into_iter().map(|network| network.value).collect()
 }

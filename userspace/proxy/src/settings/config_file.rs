@@ -2,6 +2,7 @@
 //!
 //! docs/mtproxy.example.toml shows them all; a test holds the two together.
 
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -9,9 +10,10 @@ use mtproxy_core::dc::PreferIp;
 use mtproxy_core::secret::DomainName;
 use toml::de::DeTable;
 
-use super::draft::{Draft, DraftLimits, DraftTimeouts, SecretEntry};
-use super::toml_section::{KeyLines, Reading, Section, number, text, text_as};
+use super::draft::{Draft, DraftLimits, DraftTimeouts, DraftXdp, SecretEntry};
+use super::toml_section::{KeyLines, Reading, Section, number, text, text_as, yes_or_no};
 use super::values::{Choice, Datapath, DcAddress, Domain, LogFormat, dc_id, secret_name, socket_address};
+use super::xdp::{CONNECTIONS_MAX, Congestion, FRAMES_MAX, FRAMES_MIN, SYN_RATE_MAX, XdpMode};
 use crate::complaint::{Complaint, Complaints, Placed};
 
 /// A file that was understood.
@@ -85,6 +87,7 @@ fn top(mut top: Section<'_>) -> Draft {
     }
     draft.timeouts = top.section("timeouts").map(timeouts).unwrap_or_default();
     draft.limits = top.section("limits").map(limits).unwrap_or_default();
+    draft.xdp = top.section("xdp").map(xdp).unwrap_or_default();
     top.finish();
     draft
 }
@@ -152,6 +155,26 @@ fn limits(mut table: Section<'_>) -> DraftLimits {
     limits
 }
 
+fn xdp(mut table: Section<'_>) -> DraftXdp {
+    let xdp = DraftXdp {
+        mode: value(table.value("mode", text_as(XdpMode::choose))),
+        ports: value(table.value("ports", text_as(str::parse))),
+        frames: value(table.value("frames", number(FRAMES_MIN..=FRAMES_MAX, "packet buffers"))),
+        huge_pages: value(table.value("huge_pages", yes_or_no)),
+        busy_poll: value(table.value("busy_poll", yes_or_no)),
+        pin: value(table.value("pin", yes_or_no)),
+        trust_partial_checksums: value(table.value("trust_partial_checksums", yes_or_no)),
+        connections: value(table.value("connections", number(1..=CONNECTIONS_MAX, "connections"))),
+        syn_per_source: value(table.value("syn_per_source", number(0..=SYN_RATE_MAX, "SYNs a second"))),
+        syn_burst: value(table.value("syn_burst", number(1..=SYN_RATE_MAX, "SYNs")))
+            .and_then(NonZeroU32::new),
+        deny: table.list("deny", text_as(str::parse)),
+        congestion: value(table.value("congestion", text_as(Congestion::choose))),
+    };
+    table.finish();
+    xdp
+}
+
 fn value<T>(placed: Option<Placed<T>>) -> Option<T> {
     placed.map(|placed| placed.value)
 }
@@ -206,6 +229,24 @@ mod tests {
     }
 
     #[test]
+    fn mistakes_in_the_section_of_xdp_are_said_with_their_line() {
+        let all = complaints(
+            "[xdp]\nmode = \"zerocopy\"\nports = \"1000-2000\"\npin = \"yes\"\nframe = 1\n\
+             deny = [\"192.0.2.1/24\"]\ncongestion = \"bbr\"\n",
+        );
+        for part in [
+            "f.toml:2: xdp.mode: found \"zerocopy\"; expected one of auto, zero-copy, copy, generic; did you mean",
+            "f.toml:3: xdp.ports: found \"1000-2000\", which begins with ports of well-known services",
+            "f.toml:4: xdp.pin: found a text; expected true or false",
+            "f.toml:5: found the unknown key \"xdp.frame\"; did you mean \"frames\"?",
+            "f.toml:6: xdp.deny: found \"192.0.2.1/24\"",
+            "f.toml:7: xdp.congestion: found \"bbr\"; expected one of cubic, newreno",
+        ] {
+            assert!(all.contains(part), "{part}\nnot in\n{all}");
+        }
+    }
+
+    #[test]
     fn an_element_of_a_list_is_reported_on_its_own_line() {
         let message = complaints("listen = [\n  \"0.0.0.0:443\",\n  \"0.0.0.0\",\n]");
         assert!(
@@ -229,6 +270,14 @@ mod tests {
             ("[limits]\nrelay_window_bytes = 0x1000", true),
             ("[dc]\ndefault = 32767", true),
             ("[dc]\ndefault = 32768", false),
+            ("[xdp]\nframes = 4095", false),
+            ("[xdp]\nframes = 4096", true),
+            ("[xdp]\nframes = 1_048_576", true),
+            ("[xdp]\nframes = 1_048_577", false),
+            ("[xdp]\nconnections = 0", false),
+            ("[xdp]\nsyn_per_source = 0", true),
+            ("[xdp]\nsyn_burst = 0", false),
+            ("[xdp]\nsyn_burst = 1", true),
         ] {
             assert_eq!(parse(Path::new("f"), content).is_ok(), fits, "{content}");
         }

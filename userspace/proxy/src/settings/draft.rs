@@ -2,14 +2,16 @@
 //!
 //! `None` means that the option was not written. Nothing is filled in here.
 
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use std::net::SocketAddr;
-
 use mtproxy_core::dc::{DcId, PreferIp};
 
+use super::cidr::Cidr;
 use super::values::{Datapath, DcAddress, Domain, LogFilter, LogFormat, SecretText};
+use super::xdp::{Congestion, PortRange, XdpMode};
 use crate::cli::RunArgs;
 use crate::complaint::{Place, Placed};
 
@@ -39,6 +41,7 @@ pub(super) struct Draft {
     pub(super) log_format: Option<LogFormat>,
     pub(super) timeouts: DraftTimeouts,
     pub(super) limits: DraftLimits,
+    pub(super) xdp: DraftXdp,
 }
 
 /// Times as written; see [`mtproxy_core::config::Timeouts`].
@@ -60,6 +63,35 @@ pub(super) struct DraftLimits {
     pub(super) replay_entries: Option<usize>,
 }
 
+/// The AF_XDP datapath as written; see [`super::xdp::XdpSettings`].
+#[derive(Clone, Debug, Default)]
+pub(super) struct DraftXdp {
+    pub(super) mode: Option<XdpMode>,
+    pub(super) ports: Option<PortRange>,
+    pub(super) frames: Option<u32>,
+    pub(super) huge_pages: Option<bool>,
+    pub(super) busy_poll: Option<bool>,
+    pub(super) pin: Option<bool>,
+    pub(super) trust_partial_checksums: Option<bool>,
+    pub(super) connections: Option<usize>,
+    pub(super) syn_per_source: Option<u32>,
+    pub(super) syn_burst: Option<NonZeroU32>,
+    pub(super) deny: Option<Vec<Placed<Cidr>>>,
+    pub(super) congestion: Option<Congestion>,
+}
+
+impl DraftXdp {
+    /// These settings, and those of `file` where these say nothing.
+    fn over(self, file: Self) -> Self {
+        Self {
+            mode: self.mode.or(file.mode),
+            trust_partial_checksums: self.trust_partial_checksums.or(file.trust_partial_checksums),
+            // The command line has no words for the rest.
+            ..file
+        }
+    }
+}
+
 impl Draft {
     /// What the command line says.
     pub(super) fn from_command_line(args: &RunArgs) -> Self {
@@ -77,6 +109,11 @@ impl Draft {
             user: args.user.clone(),
             log_filter: args.log.clone(),
             log_format: args.log_format,
+            xdp: DraftXdp {
+                mode: args.xdp_mode,
+                trust_partial_checksums: args.trust_partial_checksums.then_some(true),
+                ..DraftXdp::default()
+            },
             ..Self::default()
         }
     }
@@ -95,6 +132,7 @@ impl Draft {
             user: self.user.or(file.user),
             log_filter: self.log_filter.or(file.log_filter),
             log_format: self.log_format.or(file.log_format),
+            xdp: self.xdp.over(file.xdp),
             // The command line has no words for the rest.
             ..file
         }

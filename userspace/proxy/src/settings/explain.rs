@@ -9,6 +9,7 @@ use mtproxy_core::secret::{Secret, SecretKind};
 
 use super::toml_section::KeyLines;
 use super::values::{Datapath, Domain};
+use super::xdp::{Congestion, FRAME_BYTES, XdpMode, XdpSettings};
 use super::{Host, Settings};
 
 /// One line per setting: its name, where it comes from, what it means. Never a secret.
@@ -62,6 +63,11 @@ fn meanings(settings: &Settings, host: &Host) -> Vec<(&'static str, String)> {
         ("log.format", format!("write log lines as {:?}", settings.log_format).to_lowercase()),
     ];
     meanings.extend(times_and_limits(settings));
+    meanings.extend(xdp(&settings.xdp).into_iter().map(|(key, meaning)| match settings.datapath {
+        Datapath::Xdp => (key, meaning),
+        Datapath::Auto => (key, format!("with AF_XDP, {meaning}")),
+        Datapath::Epoll => (key, "make no use of it: only the xdp datapath does".to_owned()),
+    }));
     meanings
 }
 
@@ -102,6 +108,82 @@ fn times_and_limits(settings: &Settings) -> Vec<(&'static str, String)> {
             format!("remember the last {} to recognise a replay", counted(limits.replay_entries, "hello")),
         ),
     ]
+}
+
+fn xdp(xdp: &XdpSettings) -> Vec<(&'static str, String)> {
+    let mib = (u64::from(xdp.frames) * u64::from(FRAME_BYTES)).div_ceil(1 << 20);
+    let frames = counted(xdp.frames as usize, "packet buffer");
+    vec![
+        ("xdp.mode", mode(xdp.mode).to_owned()),
+        (
+            "xdp.ports",
+            format!(
+                "reach data centres and sites from {} ports, {}, less reserved ones",
+                xdp.ports.count(),
+                xdp.ports
+            ),
+        ),
+        ("xdp.frames", format!("give each queue {frames}: {mib} MiB")),
+        ("xdp.huge_pages", either(xdp.huge_pages, "keep them in huge pages", "keep them in ordinary pages")),
+        (
+            "xdp.busy_poll",
+            either(xdp.busy_poll, "poll the device instead of being interrupted", "wait for interrupts"),
+        ),
+        (
+            "xdp.pin",
+            either(xdp.pin, "give each queue's thread a core of its own", "let threads change cores"),
+        ),
+        (
+            "xdp.trust_partial_checksums",
+            either(
+                xdp.trust_partial_checksums,
+                "take packets with unfinished checksums from the interface, and so also packets that were \
+                corrupted: the two cannot be told apart",
+                "drop every packet whose checksum is wrong",
+            ),
+        ),
+        ("xdp.connections", format!("keep at most {} in each queue", counted(xdp.connections, "connection"))),
+        (
+            "xdp.syn_per_source",
+            xdp.syn_limit.map_or("take any number of SYNs from one source".to_owned(), |limit| {
+                format!("take {} a second from one source", counted(limit.per_second.get() as usize, "SYN"))
+            }),
+        ),
+        (
+            "xdp.syn_burst",
+            xdp.syn_limit.map_or("make no use of it: there is no rate".to_owned(), |limit| {
+                format!("take {} of it at once", counted(limit.burst.get() as usize, "SYN"))
+            }),
+        ),
+        (
+            "xdp.deny",
+            match xdp.deny.len() {
+                0 => "drop nobody's packets unseen".to_owned(),
+                networks => format!("drop the packets of {} unseen", counted(networks, "network")),
+            },
+        ),
+        (
+            "xdp.congestion",
+            match xdp.congestion {
+                Congestion::Cubic => "send as fast as CUBIC allows",
+                Congestion::NewReno => "send as fast as NewReno allows",
+            }
+            .to_owned(),
+        ),
+    ]
+}
+
+fn mode(mode: XdpMode) -> &'static str {
+    match mode {
+        XdpMode::Auto => "let the device use the packet buffers if it can, else copy",
+        XdpMode::ZeroCopy => "let the device use the packet buffers, or fail",
+        XdpMode::Copy => "let the driver run the program and the kernel copy, or fail",
+        XdpMode::Generic => "leave all to the kernel: it works everywhere and gains nothing",
+    }
+}
+
+fn either(is_set: bool, yes: &str, no: &str) -> String {
+    if is_set { yes } else { no }.to_owned()
 }
 
 fn admit(settings: &Settings) -> String {
@@ -151,7 +233,7 @@ fn data_centres(settings: &Settings) -> String {
 
 fn datapath(datapath: Datapath) -> String {
     match datapath {
-        Datapath::Auto => "move bytes with epoll, the only datapath built so far",
+        Datapath::Auto => "choose the datapath by what this host offers; the log says which one and why",
         Datapath::Epoll => "move bytes with epoll",
         Datapath::Xdp => "move bytes with AF_XDP",
     }
@@ -160,8 +242,14 @@ fn datapath(datapath: Datapath) -> String {
 
 fn interface(settings: &Settings) -> String {
     match &settings.interface {
+        None if settings.datapath == Datapath::Auto => {
+            "look at the interface of the default route, should AF_XDP suit it".to_owned()
+        }
         None => "need no interface by name".to_owned(),
-        Some(name) => format!("make no use of interface {name}: only the xdp datapath needs one"),
+        Some(name) if settings.datapath == Datapath::Epoll => {
+            format!("make no use of interface {name}: only the xdp datapath needs one")
+        }
+        Some(name) => format!("take AF_XDP's packets from {name}"),
     }
 }
 

@@ -10,12 +10,14 @@
 //! Nothing here opens a port, resolves a name or writes a file, so `mtproxy check` can use all of it.
 
 mod build;
+pub mod cidr;
 mod config_file;
 mod draft;
 mod explain;
 mod host;
 mod toml_section;
 pub mod values;
+pub mod xdp;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -30,6 +32,7 @@ use mtproxy_core::policy::replay::ENTRIES_DEFAULT;
 use mtproxy_core::secret::Secret;
 
 pub use build::read_secret;
+pub use cidr::Cidr;
 pub use host::Host;
 
 use crate::cli::RunArgs;
@@ -37,6 +40,7 @@ use crate::complaint::Complaints;
 use config_file::ConfigFile;
 use draft::Draft;
 use values::{Datapath, Domain, LogFilter, LogFormat};
+use xdp::XdpSettings;
 
 /// Everything that `mtproxy run` needs to know.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,6 +76,8 @@ pub struct Settings {
     pub drain: Duration,
     /// How much of each thing there may be.
     pub limits: Limits,
+    /// How the AF_XDP datapath works.
+    pub xdp: XdpSettings,
 }
 
 /// Where the data centres are.
@@ -170,7 +176,8 @@ impl Settings {
             ("limits.connections", self.limits.connections != newer.limits.connections),
             ("limits.replay_entries", self.limits.replay_entries != newer.limits.replay_entries),
         ];
-        fixed.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()
+        let fixed = fixed.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name);
+        fixed.chain(self.xdp.needing_restart(&newer.xdp)).collect()
     }
 }
 
@@ -220,6 +227,7 @@ fn default_state_dir(host: &Host) -> Option<PathBuf> {
 
 #[cfg(test)]
 mod tests {
+    use super::xdp::{DENY_MAX, XdpMode};
     use super::*;
 
     const EXAMPLE: &str = include_str!("../../../../docs/mtproxy.example.toml");
@@ -395,13 +403,57 @@ mod tests {
     }
 
     #[test]
-    fn the_xdp_datapath_is_refused_with_what_to_use() {
+    fn the_xdp_datapath_needs_an_interface_by_name() {
         let args = RunArgs { datapath: Some(Datapath::Xdp), ..RunArgs::default() };
         let message = settled(&args, "", &Host::for_tests()).unwrap_err().to_string();
         assert!(
-            message.contains("--datapath: found the datapath xdp, which is not built yet; use epoll"),
+            message.contains("--datapath: found the datapath xdp without the interface")
+                && message.contains("expected --interface NAME"),
             "{message}"
         );
+        assert!(settled(&args, "interface = \"eth0\"", &Host::for_tests()).is_ok());
+    }
+
+    #[test]
+    fn the_section_of_xdp_is_filled_in_and_the_command_line_replaces_two_of_its_keys() {
+        assert_eq!(from_file("[xdp]\nsyn_burst = 7").unwrap().xdp, XdpSettings::default());
+        let file = "[xdp]\nmode = \"copy\"\nports = \"2000-3000\"\nsyn_per_source = 5\nsyn_burst = 7\n\
+             deny = [\"192.0.2.0/24\", \"2001:db8::/32\"]\n";
+        let args =
+            RunArgs { xdp_mode: Some(XdpMode::Generic), trust_partial_checksums: true, ..RunArgs::default() };
+        let xdp = settled(&args, file, &Host::for_tests()).unwrap().xdp;
+        assert_eq!((xdp.mode, xdp.trust_partial_checksums), (XdpMode::Generic, true));
+        assert_eq!((xdp.ports.to_string(), xdp.deny.len(), xdp.frames), ("2000-3000".to_owned(), 2, 16_384));
+        let limit = xdp.syn_limit.unwrap();
+        assert_eq!((limit.per_second.get(), limit.burst.get()), (5, 7));
+    }
+
+    #[test]
+    fn check_says_of_the_section_of_xdp_what_it_means_with_this_datapath() {
+        let explained = |file: &str| check_text(Path::new("f.toml"), file, &Host::for_tests()).unwrap();
+        let wanted = "interface = \"eth0\"\ndatapath = \"xdp\"\n\
+             [xdp]\nframes = 4097\nsyn_per_source = 1\ntrust_partial_checksums = true\n";
+        for (file, line) in [
+            (wanted, "xdp.frames                   line 4     give each queue 4097 packet buffers: 9 MiB\n"),
+            (wanted, "take 1 SYN a second from one source\n"),
+            (wanted, "corrupted: the two cannot be told apart\n"),
+            ("", "with AF_XDP, give each queue 16384 packet buffers: 32 MiB\n"),
+            (
+                "datapath = \"epoll\"",
+                "xdp.frames                   default    make no use of it: only the xdp",
+            ),
+        ] {
+            let text = explained(file);
+            assert!(text.contains(line), "{line} not in\n{text}");
+        }
+    }
+
+    #[test]
+    fn more_denied_networks_than_the_table_holds_are_refused() {
+        let deny = |count| format!("[xdp]\ndeny = [{}]", "\"192.0.2.0/24\",".repeat(count));
+        assert!(from_file(&deny(DENY_MAX)).is_ok());
+        let message = from_file(&deny(DENY_MAX + 1)).unwrap_err().to_string();
+        assert!(message.contains("f.toml:2: xdp.deny: found 65537 networks"), "{message}");
     }
 
     #[test]
@@ -418,5 +470,10 @@ mod tests {
             from_file("workers = 1\nmetrics = \"127.0.0.1:1\"\n[timeouts]\nidle_seconds = 1\n").unwrap();
         assert_eq!(old.needing_restart(&new), ["workers", "metrics"]);
         assert!(old.needing_restart(&old).is_empty());
+        let xdp = from_file("[xdp]\nmode = \"copy\"\npin = false\ndeny = [\"192.0.2.0/24\"]\n").unwrap();
+        assert_eq!(old.needing_restart(&xdp), ["xdp.mode", "xdp.pin"]);
+        let limited =
+            |burst| from_file(&format!("[xdp]\nsyn_per_source = 9\nsyn_burst = {burst}\n")).unwrap();
+        assert_eq!(limited(1).needing_restart(&limited(2)), ["xdp.syn_burst"]);
     }
 }

@@ -19,16 +19,18 @@ use crate::complaint::{Complaint, Complaints, Place, Placed, nearest};
 pub(super) type KeyLines = BTreeMap<String, Option<usize>>;
 
 /// What reading one file brings to light besides its values.
-pub(super) struct Reading<'a> {
+pub(super) struct Reading {
     file: Arc<Path>,
-    text: &'a str,
+    /// Where each line but the first begins, so that a long list does not cost a walk for each element.
+    line_starts: Vec<usize>,
     complaints: RefCell<Complaints>,
     keys: RefCell<KeyLines>,
 }
 
-impl<'a> Reading<'a> {
-    pub(super) fn new(file: &Path, text: &'a str) -> Self {
-        Self { file: file.into(), text, complaints: RefCell::default(), keys: RefCell::default() }
+impl Reading {
+    pub(super) fn new(file: &Path, text: &str) -> Self {
+        let line_starts = text.match_indices('\n').map(|(end, _)| end + 1).collect();
+        Self { file: file.into(), line_starts, complaints: RefCell::default(), keys: RefCell::default() }
     }
 
     pub(super) fn complain(&self, offset: usize, message: impl Into<String>) {
@@ -47,13 +49,13 @@ impl<'a> Reading<'a> {
     }
 
     fn line(&self, offset: usize) -> usize {
-        1 + self.text.as_bytes().iter().take(offset).filter(|&&byte| byte == b'\n').count()
+        1 + self.line_starts.partition_point(|&start| start <= offset)
     }
 }
 
 /// One table, and the keys asked for so far.
 pub(super) struct Section<'a> {
-    reading: &'a Reading<'a>,
+    reading: &'a Reading,
     /// Empty at the top of the file, otherwise the name with a dot.
     prefix: String,
     table: &'a DeTable<'a>,
@@ -62,7 +64,7 @@ pub(super) struct Section<'a> {
 }
 
 impl<'a> Section<'a> {
-    pub(super) fn top(reading: &'a Reading<'a>, table: &'a DeTable<'a>) -> Self {
+    pub(super) fn top(reading: &'a Reading, table: &'a DeTable<'a>) -> Self {
         Self { reading, prefix: String::new(), table, offset: 0, known: Vec::new() }
     }
 
@@ -239,6 +241,14 @@ pub(super) fn text_as<T, E: ToString>(
     parse: impl Fn(&str) -> Result<T, E>,
 ) -> impl Fn(&DeValue<'_>) -> Result<T, String> {
     move |value| text(value).and_then(|text| parse(&text).map_err(|error| error.to_string()))
+}
+
+/// Reads a yes or no.
+pub(super) fn yes_or_no(value: &DeValue<'_>) -> Result<bool, String> {
+    match value {
+        DeValue::Boolean(yes) => Ok(*yes),
+        other => Err(format!("found {}; expected true or false, without quotation marks", kind(other))),
+    }
 }
 
 /// Reads a whole number of `unit` within `range`.

@@ -40,6 +40,12 @@ impl Recorder {
         self.metrics.worker(self.worker)
     }
 
+    /// What all workers count in.
+    #[must_use]
+    pub fn metrics(&self) -> Arc<Metrics> {
+        Arc::clone(&self.metrics)
+    }
+
     /// Counts `event`, and writes it down if the operator asked for that much.
     pub fn record(&self, event: &Event) {
         count(self.counters(), &event.what);
@@ -118,6 +124,7 @@ fn dial_failure(why: DialError) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::telemetry::metrics::Shards;
     use mtproxy_core::dc::DcId;
     use mtproxy_core::error::{DropReason, PeerMisbehaved};
     use mtproxy_core::event::SessionNumber;
@@ -148,7 +155,7 @@ mod tests {
 
     #[test]
     fn a_sessions_events_add_up_on_the_page() {
-        let metrics = Arc::new(Metrics::new(1, 10));
+        let metrics = Arc::new(Metrics::new(1, Shards::NONE, 10));
         let recorder = Recorder::new(0, Arc::clone(&metrics), &credentials(["a"]));
         let ended = |outcome| What::Ended {
             outcome,
@@ -184,7 +191,7 @@ mod tests {
 
     #[test]
     fn events_number_the_secrets_of_the_configuration_in_force() {
-        let metrics = Arc::new(Metrics::new(2, 10));
+        let metrics = Arc::new(Metrics::new(2, Shards::NONE, 10));
         let mut recorder = Recorder::new(0, Arc::clone(&metrics), &credentials(["family", "work"]));
         let other_worker = Recorder::new(1, Arc::clone(&metrics), &credentials(["family", "work"]));
         record_all(&recorder, &[authenticated(0), authenticated(1)]);

@@ -173,6 +173,7 @@ fn respond(head: &[u8], metrics: &Metrics) -> Response {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::telemetry::metrics::Shards;
 
     struct Page {
         address: SocketAddr,
@@ -183,7 +184,7 @@ mod tests {
         fn open() -> Self {
             let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
             let address = listener.local_addr().unwrap();
-            let metrics = Arc::new(Metrics::new(1, 10));
+            let metrics = Arc::new(Metrics::new(1, Shards::NONE, 10));
             serve(listener, metrics.clone()).unwrap();
             Self { address, metrics }
         }

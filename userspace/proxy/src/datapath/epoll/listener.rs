@@ -64,7 +64,8 @@ impl ConnectionLimit {
         Self { open: Arc::default(), max }
     }
 
-    fn try_take(&self) -> bool {
+    /// Takes a place, if one is left.
+    pub(in crate::datapath) fn try_take(&self) -> bool {
         let taken = self.open.fetch_add(1, Ordering::Relaxed);
         if taken >= self.max {
             self.open.fetch_sub(1, Ordering::Relaxed);
@@ -72,7 +73,8 @@ impl ConnectionLimit {
         taken < self.max
     }
 
-    fn release(&self) {
+    /// Gives a place back.
+    pub(in crate::datapath) fn release(&self) {
         self.open.fetch_sub(1, Ordering::Relaxed);
     }
 }
@@ -169,7 +171,7 @@ impl Listeners {
     }
 
     pub(super) fn pause(&mut self, epoll: &OwnedFd, now: Instant) {
-        if self.resume_at.is_some() {
+        if self.resume_at.is_some() || self.fds.is_empty() {
             return;
         }
         self.pauses += 1;
@@ -187,4 +189,23 @@ impl Listeners {
 
 fn user_data(index: u64) -> EventData {
     EventData::new_u64(index << 32 | NOT_A_STREAM)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pause(fds: Vec<OwnedFd>) -> Option<Instant> {
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).unwrap();
+        let mut listeners = Listeners::register(&epoll, fds, ConnectionLimit::new(1)).unwrap();
+        listeners.pause(&epoll, Instant::ORIGIN);
+        listeners.resume_at()
+    }
+
+    #[test]
+    fn accepting_is_paused_for_a_while_and_only_where_somebody_accepts() {
+        let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        assert_eq!(pause(vec![listener]), Some(Instant::ORIGIN.plus(PAUSE)));
+        assert_eq!(pause(Vec::new()), None);
+    }
 }

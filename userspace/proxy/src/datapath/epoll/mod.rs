@@ -21,7 +21,7 @@ mod socket;
 use std::collections::VecDeque;
 use std::io;
 use std::net::IpAddr;
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use mtproxy_core::action::{Action, Actions};
@@ -47,6 +47,8 @@ use crate::telemetry::metrics::WorkerCounters;
 const READ_BUFFER_BYTES: usize = 64 * 1024;
 /// Reads of one socket before the others get their turn.
 const READS_PER_TURN: usize = 8;
+/// Another try to read what there was no memory for.
+const MEMORY_RETRY: Duration = Duration::from_millis(10);
 /// Clients accepted from one listener in a turn that has other work, too.
 const ACCEPTS_PER_TURN: usize = 16;
 /// Events taken per call of epoll_wait.
@@ -59,13 +61,16 @@ const WAKE: u64 = NOT_A_STREAM;
 /// One worker's sockets, and what carries the engine's other streams.
 pub struct Epoll<E = Nowhere> {
     pub(super) elsewhere: E,
-    epoll: OwnedFd,
+    /// Readable when there are events.
+    pub(super) epoll: OwnedFd,
     wake: OwnedFd,
     listeners: Listeners,
     /// By slot of the stream.
     sockets: Vec<Option<Socket>>,
     /// Sockets to read again without a new event.
     ready: VecDeque<StreamId>,
+    /// Some of them wait for memory, until then at the latest.
+    retry_at: Option<Instant>,
     events: Vec<epoll::Event>,
     read_buffer: Box<[u8]>,
     spare: BufferPool,
@@ -106,6 +111,7 @@ impl<E: Elsewhere> Epoll<E> {
             listeners,
             sockets: Vec::new(),
             ready: VecDeque::new(),
+            retry_at: None,
             events: Vec::with_capacity(EVENTS_PER_TURN),
             read_buffer: vec![0; READ_BUFFER_BYTES].into_boxed_slice(),
             spare: BufferPool::default(),
@@ -116,20 +122,15 @@ impl<E: Elsewhere> Epoll<E> {
         })
     }
 
-    /// The descriptor that is readable when [`wait`](Datapath::wait) would not sleep for an event.
-    pub(super) fn events_fd(&self) -> BorrowedFd<'_> {
-        self.epoll.as_fd()
-    }
-
-    /// True if there is something to read without a new event.
+    /// True if there is something to read without a new event, and memory to read it into as far as is known.
     pub(super) fn is_ready(&self) -> bool {
-        !self.ready.is_empty()
+        !self.ready.is_empty() && self.retry_at.is_none()
     }
 }
 
 impl<E: Elsewhere> Datapath for Epoll<E> {
     fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
-        let timeout = if self.ready.is_empty() { timeout } else { Some(Duration::ZERO) };
+        let timeout = if self.is_ready() { Some(Duration::ZERO) } else { timeout };
         // Rounded up: waking before the deadline would find nothing to do and spin.
         let timeout = timeout.map(|timeout| Timespec {
             tv_sec: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
@@ -155,6 +156,7 @@ impl<E: Elsewhere> Datapath for Epoll<E> {
                 self.notice(StreamId::from_u64(data), flags, now, engine);
             }
         }
+        self.retry_at = None;
         for _ in 0..self.ready.len() {
             if let Some(stream) = self.ready.pop_front() {
                 if let Some(socket) = self.socket(stream) {
@@ -171,9 +173,9 @@ impl<E: Elsewhere> Datapath for Epoll<E> {
         self.settle(now, engine, Payload::Here(&[]));
     }
 
-    /// When accepting, which was paused, is to be tried again.
+    /// When accepting, which was paused, or reading, which waits for memory, is to be tried again.
     fn next_timeout(&self) -> Option<Instant> {
-        self.listeners.resume_at()
+        [self.listeners.resume_at(), self.retry_at].into_iter().flatten().min()
     }
 
     fn stop_accepting(&mut self) {
@@ -262,6 +264,12 @@ impl<E: Elsewhere> Epoll<E> {
     fn read_once(&mut self, stream: StreamId, buffer: &mut [u8], now: Now, engine: &mut Engine) -> bool {
         let credit = engine.credit(stream).min(buffer.len());
         let Some(socket) = self.socket(stream) else { return false };
+        if socket.is_lost() {
+            // Takes no credit, and need not wait for the other side.
+            self.outcomes.push_back(Outcome::Broken(stream));
+            self.settle(now, engine, Payload::Here(&[]));
+            return false;
+        }
         if credit == 0 || !socket.is_readable() {
             return false;
         }
@@ -272,6 +280,7 @@ impl<E: Elsewhere> Epoll<E> {
         }
         if !self.elsewhere.can_take(credit) {
             self.read_later(stream);
+            self.retry_at.get_or_insert(now.instant.plus(MEMORY_RETRY));
             return false;
         }
         let piped = match direction {

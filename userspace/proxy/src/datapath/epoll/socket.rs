@@ -45,7 +45,8 @@ pub(super) struct Socket {
     short_reads_mislead: bool,
     /// The peer's FIN has been read.
     has_ended: bool,
-    /// A write has failed: the peer is gone. What it sent before is still to be read; then it is broken.
+    /// The peer is gone: a write has failed, or epoll has reported an error. What it sent before is still to
+    /// be read; then it is broken.
     has_failed: bool,
     /// The datapath is going to read this socket without a new event.
     pub(super) is_queued_to_read: bool,
@@ -196,12 +197,20 @@ impl Socket {
     }
 
     pub(super) fn notice(&mut self, flags: EventFlags) {
-        let end = EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR;
-        // Once its FIN is read, a peer is only worth reading for an error.
-        let news = if self.has_ended { EventFlags::ERR } else { EventFlags::IN | EventFlags::PRI | end };
-        self.readable |= flags.intersects(news);
+        let end = EventFlags::RDHUP | EventFlags::HUP;
+        // Once its FIN is read, a peer is not worth reading any more.
+        self.readable |= !self.has_ended && flags.intersects(EventFlags::IN | EventFlags::PRI | end);
         self.writable |= flags.contains(EventFlags::OUT);
         self.short_reads_mislead |= flags.intersects(EventFlags::PRI | end);
+        if flags.contains(EventFlags::ERR) {
+            // To be remembered: behind a FIN, tcp_recvmsg() says "end" and not what became of the peer since.
+            self.fail();
+        }
+    }
+
+    /// True if nothing that the peer said is left to be read, and it is gone.
+    pub(super) fn is_lost(&self) -> bool {
+        self.has_ended && self.has_failed
     }
 
     pub(super) fn has_failed(&self) -> bool {
@@ -212,7 +221,7 @@ impl Socket {
         let Some(fd) = &self.fd else { return Received::Broken };
         let room = buffer.len();
         match rustix::net::recv(fd, buffer, RecvFlags::empty()) {
-            // A failed write has consumed the error; to this end there is no other explanation.
+            // Who asks first consumes the error, often a write; to this end there is no other explanation.
             Ok((_, 0)) | Err(Errno::AGAIN) if self.has_failed => Received::Broken,
             Ok((_, 0)) => self.end(),
             Ok((_, len)) => {
@@ -254,6 +263,7 @@ impl Socket {
     /// Moves what this socket has received into `pipe`, which leads to `to`. `None`: read it instead.
     pub(super) fn splice_into(&mut self, pipe: &mut Pipe, to: StreamId) -> Option<Received> {
         match pipe.fill(self.fd.as_ref()?) {
+            Ok(0) if self.has_failed => Some(Received::Broken),
             Ok(0) => Some(self.end()),
             Ok(len) => {
                 self.is_bulk = len >= BULK_BYTES_MIN;

@@ -1,18 +1,25 @@
-//! Counters, and the one list that defines every metric.
+//! Counters, and the page that shows them.
 //!
-//! A worker counts in a block of its own, without contention; a scrape sums the blocks. To add a metric,
-//! add a field to [`WorkerCounters`] and a row to [`METRICS`]: the exposition and the table in
+//! A worker counts in a block of its own, without contention; a scrape sums the blocks. A shard, the worker
+//! whose datapath is AF_XDP, has a second block for its packets. To add a metric, add a field to
+//! [`WorkerCounters`] or [`ShardCounters`] and a row to [`METRICS`]: the exposition and the table in
 //! docs/operations.md, which a test compares, follow from the row.
+
+mod list;
+mod shard;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use mtproxy_core::credentials::Credentials;
 use mtproxy_core::error::{DropReason, PeerMisbehaved};
+
+pub use list::METRICS;
+pub use shard::{BoundMode, ShardCounters, Shards};
 
 /// A number that one thread increases and any thread reads.
 #[derive(Debug, Default)]
@@ -28,6 +35,23 @@ impl Counter {
     /// Shows `total`, which its owner counts elsewhere.
     pub fn publish(&self, total: u64) {
         self.0.store(total, Relaxed);
+    }
+
+    /// The present value.
+    #[must_use]
+    pub fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+/// A number that one thread sets and any thread reads.
+#[derive(Debug, Default)]
+pub struct Gauge(AtomicU64);
+
+impl Gauge {
+    /// Shows `value` from now on.
+    pub fn set(&self, value: u64) {
+        self.0.store(value, Relaxed);
     }
 
     /// The present value.
@@ -111,31 +135,62 @@ pub struct Metrics {
     started: SystemTime,
     is_draining: AtomicBool,
     connections_limit: usize,
+    /// Those of epoll first, then the shards.
     workers: Box<[WorkerCounters]>,
+    shards: Box<[ShardCounters]>,
+    /// By exit of the steering program, which all shards of an interface share.
+    steering: Box<[Counter]>,
+    labels: Shards,
     /// By name: every secret that was configured since the start. Locked for a scrape and for a reload.
     secrets: Mutex<BTreeMap<String, Arc<SecretCounters>>>,
 }
 
 impl Metrics {
-    /// Counters for so many workers, all at zero, of a proxy that admits so many clients at a time.
+    /// Counters for so many workers of epoll and these shards, all at zero, of a proxy that admits so many
+    /// clients at a time.
     #[must_use]
-    pub fn new(workers: usize, connections_limit: usize) -> Self {
+    pub fn new(epoll_workers: usize, shards: Shards, connections_limit: usize) -> Self {
         Self {
             started: SystemTime::now(),
             is_draining: AtomicBool::new(false),
             connections_limit,
-            workers: (0..workers).map(|_| WorkerCounters::default()).collect(),
+            workers: (0..epoll_workers + shards.count).map(|_| WorkerCounters::default()).collect(),
+            shards: (0..shards.count).map(|_| ShardCounters::new(shards.drop_reasons.len())).collect(),
+            steering: shards.steering_exits.iter().map(|_| Counter::default()).collect(),
+            labels: shards,
             secrets: Mutex::default(),
         }
     }
 
-    /// The block of one worker, numbered from zero.
+    /// The block of one worker, numbered from zero: those of epoll first, then the shards.
     ///
     /// # Panics
     /// If there is no such worker.
     #[must_use]
     pub fn worker(&self, worker: usize) -> &WorkerCounters {
         &self.workers[worker]
+    }
+
+    /// The second block of one shard, numbered from zero among the shards.
+    ///
+    /// # Panics
+    /// If there is no such shard.
+    #[must_use]
+    pub fn shard(&self, shard: usize) -> &ShardCounters {
+        &self.shards[shard]
+    }
+
+    /// Those blocks, in the order of the shards.
+    #[must_use]
+    pub fn shards(&self) -> &[ShardCounters] {
+        &self.shards
+    }
+
+    /// Packets by exit of the steering program, in the order of [`Shards::steering_exits`]. For the one thread
+    /// that reads the program's own counts.
+    #[must_use]
+    pub fn steering(&self) -> &[Counter] {
+        &self.steering
     }
 
     /// The counters of these secrets, in their order. A secret is known by its name: after a reload the
@@ -164,12 +219,13 @@ impl Metrics {
     /// Sessions that are open now, over all workers.
     #[must_use]
     pub fn sessions_open(&self) -> u64 {
-        let ended = |worker: &WorkerCounters| {
-            worker.sessions_finished.get() + worker.sessions_dropped.iter().map(Counter::get).sum::<u64>()
-        };
-        // The ends are read first: read the other way round, a busy worker would make it negative.
-        let ended: u64 = self.workers.iter().map(ended).sum();
-        self.sum(|worker| &worker.sessions_opened).saturating_sub(ended)
+        sessions_open(&self.workers)
+    }
+
+    /// Those of them that the epoll workers have.
+    #[must_use]
+    pub fn epoll_sessions_open(&self) -> u64 {
+        sessions_open(&self.workers[..self.workers.len() - self.shards.len()])
     }
 
     /// The page: Prometheus text exposition 0.0.4.
@@ -197,10 +253,59 @@ impl Metrics {
         labels.into_iter().enumerate().map(sample).collect()
     }
 
+    /// The sum over all shards, or nothing if there are none.
+    fn of_shards(&self, value: OfShard) -> Vec<Sample> {
+        self.of_shards_by(&[("", value)])
+    }
+
+    /// For each label the sum over all shards, or nothing if there are none.
+    fn of_shards_by(&self, values: &[(&'static str, OfShard)]) -> Vec<Sample> {
+        if self.shards.is_empty() {
+            return Vec::new();
+        }
+        let sum = |value: &OfShard| self.shards.iter().map(value).sum();
+        values.iter().map(|(label, value)| Sample { label: (*label).into(), value: sum(value) }).collect()
+    }
+
+    /// Packets that shards dropped, by reason.
+    fn dropped_by_shards(&self) -> Vec<Sample> {
+        let sum = |reason| self.shards.iter().map(|shard| shard.dropped(reason).get()).sum();
+        let sample =
+            |(reason, &label): (usize, &&'static str)| Sample { label: label.into(), value: sum(reason) };
+        if self.shards.is_empty() {
+            return Vec::new();
+        }
+        self.labels.drop_reasons.iter().enumerate().map(sample).collect()
+    }
+
+    /// Packets by exit of the steering program.
+    fn steered(&self) -> Vec<Sample> {
+        let sample = |(&label, counter): (&&'static str, &Counter)| Sample {
+            label: label.into(),
+            value: counter.get(),
+        };
+        if self.shards.is_empty() {
+            return Vec::new();
+        }
+        self.labels.steering_exits.iter().zip(&self.steering).map(sample).collect()
+    }
+
     fn known_secrets(&self) -> MutexGuard<'_, BTreeMap<String, Arc<SecretCounters>>> {
         // Whoever panicked inside left a table that is whole.
         self.secrets.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A number that one shard counts.
+type OfShard = fn(&ShardCounters) -> u64;
+
+fn sessions_open(workers: &[WorkerCounters]) -> u64 {
+    let ended = |worker: &WorkerCounters| {
+        worker.sessions_finished.get() + worker.sessions_dropped.iter().map(Counter::get).sum::<u64>()
+    };
+    // The ends are read first: read the other way round, a busy worker would make it negative.
+    let ended: u64 = workers.iter().map(ended).sum();
+    workers.iter().map(|worker| worker.sessions_opened.get()).sum::<u64>().saturating_sub(ended)
 }
 
 /// How a metric's values relate over time.
@@ -223,7 +328,7 @@ pub struct Metric {
     pub help: &'static str,
     /// The name of its label, or nothing.
     pub label: &'static str,
-    /// Its values now.
+    /// Its values now. Without any, the page does not mention the metric.
     read: fn(&Metrics) -> Vec<Sample>,
 }
 
@@ -239,8 +344,12 @@ impl Metric {
             Kind::Counter => "counter",
             Kind::Gauge => "gauge",
         };
+        let samples = (self.read)(metrics);
+        if samples.is_empty() {
+            return Ok(());
+        }
         writeln!(page, "# HELP {} {}\n# TYPE {} {kind}", self.name, self.help, self.name)?;
-        for Sample { label, value } in (self.read)(metrics) {
+        for Sample { label, value } in samples {
             if self.label.is_empty() {
                 writeln!(page, "{} {value}", self.name)?;
             } else {
@@ -260,143 +369,6 @@ fn escaped(value: &str) -> String {
     value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
 
-/// Every metric there is, in the order of the page.
-pub const METRICS: &[Metric] = &[
-    Metric {
-        name: "process_start_time_seconds",
-        kind: Kind::Gauge,
-        help: "When the proxy was started, in Unix seconds",
-        label: "",
-        read: |metrics| one(metrics.started.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())),
-    },
-    Metric {
-        name: "mtproxy_build_info",
-        kind: Kind::Gauge,
-        help: "Always 1; the label says which version runs",
-        label: "version",
-        read: |_| vec![Sample { label: env!("CARGO_PKG_VERSION").into(), value: 1 }],
-    },
-    Metric {
-        name: "mtproxy_workers",
-        kind: Kind::Gauge,
-        help: "Threads that serve clients",
-        label: "",
-        read: |metrics| one(metrics.workers.len() as u64),
-    },
-    Metric {
-        name: "mtproxy_draining",
-        kind: Kind::Gauge,
-        help: "1 once the proxy takes no new clients, else 0",
-        label: "",
-        read: |metrics| one(metrics.is_draining().into()),
-    },
-    Metric {
-        name: "mtproxy_connections_limit",
-        kind: Kind::Gauge,
-        help: "Client connections that there may be at a time; beyond it new ones wait",
-        label: "",
-        read: |metrics| one(metrics.connections_limit as u64),
-    },
-    Metric {
-        name: "mtproxy_accept_pauses_total",
-        kind: Kind::Counter,
-        help: "Times that a worker stopped accepting for a tenth of a second, at the limit or out of descriptors",
-        label: "",
-        read: |metrics| one(metrics.sum(|worker| &worker.accept_pauses)),
-    },
-    Metric {
-        name: "mtproxy_sessions_open",
-        kind: Kind::Gauge,
-        help: "Client connections now, strangers included; one user has up to about eight",
-        label: "",
-        read: |metrics| one(metrics.sessions_open()),
-    },
-    Metric {
-        name: "mtproxy_sessions_opened_total",
-        kind: Kind::Counter,
-        help: "Client connections accepted, strangers included",
-        label: "",
-        read: |metrics| one(metrics.sum(|worker| &worker.sessions_opened)),
-    },
-    Metric {
-        name: "mtproxy_sessions_finished_total",
-        kind: Kind::Counter,
-        help: "Sessions that ended because both sides had finished",
-        label: "",
-        read: |metrics| one(metrics.sum(|worker| &worker.sessions_finished)),
-    },
-    Metric {
-        name: "mtproxy_sessions_dropped_total",
-        kind: Kind::Counter,
-        help: "Sessions that ended otherwise, each under one reason",
-        label: "reason",
-        read: |metrics| {
-            metrics.sum_each(DropReason::ALL.map(DropReason::name), |worker| &worker.sessions_dropped)
-        },
-    },
-    Metric {
-        name: "mtproxy_authenticated_total",
-        kind: Kind::Counter,
-        help: "Clients that showed a valid secret, by how they talk",
-        label: "mode",
-        read: |metrics| metrics.sum_each(MODES, |worker| &worker.authenticated),
-    },
-    Metric {
-        name: "mtproxy_authenticated_by_secret_total",
-        kind: Kind::Counter,
-        help: "Clients that showed a valid secret, by its name",
-        label: "secret",
-        read: |metrics| {
-            let sample = |counters: &Arc<SecretCounters>| Sample {
-                label: counters.name.clone().into(),
-                value: counters.authenticated.load(Relaxed),
-            };
-            metrics.known_secrets().values().map(sample).collect()
-        },
-    },
-    Metric {
-        name: "mtproxy_fronted_total",
-        kind: Kind::Counter,
-        help: "Strangers connected to the real site, by what gave them away",
-        label: "reason",
-        read: |metrics| {
-            metrics.sum_each(PeerMisbehaved::ALL.map(PeerMisbehaved::name), |worker| &worker.fronted)
-        },
-    },
-    Metric {
-        name: "mtproxy_discarded_total",
-        kind: Kind::Counter,
-        help: "Strangers met with silence because there is no site, by what gave them away",
-        label: "reason",
-        read: |metrics| {
-            metrics.sum_each(PeerMisbehaved::ALL.map(PeerMisbehaved::name), |worker| &worker.discarded)
-        },
-    },
-    Metric {
-        name: "mtproxy_misbehaved_total",
-        kind: Kind::Counter,
-        help: "Clients with a valid secret that then broke the protocol, by what they did",
-        label: "reason",
-        read: |metrics| {
-            metrics.sum_each(PeerMisbehaved::ALL.map(PeerMisbehaved::name), |worker| &worker.misbehaved)
-        },
-    },
-    Metric {
-        name: "mtproxy_dial_failures_total",
-        kind: Kind::Counter,
-        help: "Attempts to reach a data centre or site that failed",
-        label: "reason",
-        read: |metrics| metrics.sum_each(DIAL_FAILURES, |worker| &worker.dial_failures),
-    },
-    Metric {
-        name: "mtproxy_received_bytes_total",
-        kind: Kind::Counter,
-        help: "Bytes received in all sessions, by the side they came from",
-        label: "from",
-        read: |metrics| metrics.sum_each(BYTE_ORIGINS, |worker| &worker.received_bytes),
-    },
-];
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -406,6 +378,9 @@ mod tests {
     fn credentials<const N: usize>(names: [&str; N]) -> Credentials {
         Credentials::new(names.map(|name| (name.to_owned(), Secret::new([1; 16], SecretKind::Plain))))
     }
+
+    const SHARDS: Shards =
+        Shards { count: 2, drop_reasons: &["runt", "martian"], steering_exits: &["not_ip", "redirected"] };
 
     /// The table of docs/operations.md, as it should be.
     fn documented() -> String {
@@ -420,13 +395,13 @@ mod tests {
 
     #[test]
     fn the_operations_manual_has_the_table_of_all_metrics() {
-        let manual = include_str!("../../../../docs/operations.md");
+        let manual = include_str!("../../../../../docs/operations.md");
         assert!(manual.contains(&documented()), "docs/operations.md needs this table:\n{}", documented());
     }
 
     #[test]
     fn a_page_names_each_metric_once_with_help_and_type_before_its_values() {
-        let metrics = Metrics::new(2, 10);
+        let metrics = Metrics::new(2, SHARDS, 10);
         let _ = metrics.secrets(&credentials(["a"]));
         let page = metrics.exposition();
         let mut lines = page.lines().peekable();
@@ -460,7 +435,7 @@ mod tests {
 
     #[test]
     fn a_scrape_sums_the_workers() {
-        let metrics = Metrics::new(2, 10);
+        let metrics = Metrics::new(2, Shards::NONE, 10);
         metrics.worker(0).sessions_opened.add(2);
         metrics.worker(1).sessions_opened.add(3);
         metrics.worker(0).sessions_finished.add(1);
@@ -484,8 +459,52 @@ mod tests {
     }
 
     #[test]
+    fn a_scrape_sums_the_shards_which_are_workers_behind_those_of_epoll() {
+        let metrics = Metrics::new(1, SHARDS, 10);
+        let [first, second] = [metrics.shard(0), metrics.shard(1)];
+        metrics.worker(2).sessions_opened.add(1);
+        first.received_packets.publish(4);
+        second.received_packets.publish(5);
+        second.dropped(1).add(3);
+        first.dropped(1).add(4);
+        first.frames_free.set(9);
+        first.frames_free.set(7);
+        second.frames_free.set(2);
+        first.show_mode(BoundMode::ZeroCopy);
+        second.show_mode(BoundMode::ZeroCopy);
+        second.show_mode(BoundMode::Copy);
+        metrics.steering()[1].publish(6);
+        let page = metrics.exposition();
+        for line in [
+            "mtproxy_workers 3\n",
+            "mtproxy_sessions_opened_total 1\n",
+            "mtproxy_xdp_packets_total{direction=\"received\"} 9\n",
+            "mtproxy_tcp_dropped_total{reason=\"runt\"} 0\n",
+            "mtproxy_tcp_dropped_total{reason=\"martian\"} 7\n",
+            "mtproxy_xdp_frames{state=\"free\"} 9\n",
+            "mtproxy_xdp_mode{mode=\"zero_copy\"} 1\n",
+            "mtproxy_xdp_mode{mode=\"copy\"} 1\n",
+            "mtproxy_xdp_mode{mode=\"generic\"} 0\n",
+            "mtproxy_steering_total{exit=\"redirected\"} 6\n",
+        ] {
+            assert!(page.contains(line), "{line} not in\n{page}");
+        }
+    }
+
+    #[test]
+    fn without_shards_the_page_does_not_mention_their_metrics() {
+        let unlabelled = Shards { count: 0, ..SHARDS };
+        for shards in [Shards::NONE, unlabelled] {
+            let page = Metrics::new(1, shards, 10).exposition();
+            for part in ["_xdp_", "_tcp_", "_steering_", "_shard_"] {
+                assert!(!page.contains(part), "{part} in\n{page}");
+            }
+        }
+    }
+
+    #[test]
     fn a_secret_counts_on_under_its_name_whatever_its_place_after_a_reload() {
-        let metrics = Metrics::new(1, 10);
+        let metrics = Metrics::new(1, Shards::NONE, 10);
         let before = metrics.secrets(&credentials(["family", "work"]));
         assert_eq!([before[0].name(), before[1].name()], ["family", "work"]);
         before[1].count_authenticated();
@@ -501,7 +520,7 @@ mod tests {
 
     #[test]
     fn a_label_cannot_leave_its_quotation_marks() {
-        let metrics = Metrics::new(1, 10);
+        let metrics = Metrics::new(1, Shards::NONE, 10);
         let _ = metrics.secrets(&credentials(["a\"} 1\n\\b"]));
         let line = "mtproxy_authenticated_by_secret_total{secret=\"a\\\"} 1\\n\\\\b\"} 0\n";
         assert!(metrics.exposition().contains(line), "{}", metrics.exposition());
@@ -509,7 +528,7 @@ mod tests {
 
     #[test]
     fn draining_shows_on_the_page() {
-        let metrics = Metrics::new(1, 10);
+        let metrics = Metrics::new(1, Shards::NONE, 10);
         assert!(metrics.exposition().contains("mtproxy_draining 0\n"));
         metrics.start_draining();
         assert!(metrics.exposition().contains("mtproxy_draining 1\n"));

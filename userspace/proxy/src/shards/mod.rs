@@ -1,0 +1,217 @@
+//! The AF_XDP half of the fleet: what is brought up before rights are given up, and what watches it.
+//!
+//! ```text
+//!   facts ─► choice ─► prepare:  load program, declare addresses, attach, bind a socket for each queue
+//!                                   │ nothing is steered yet: no queue has a heartbeat
+//!                          start:  a thread for each queue polls, and beats ─► clients come here
+//!                          watch:  addresses, kernel-side clients, counters, advice; once a second
+//! ```
+//! The epoll workers go on listening on the same addresses: what the program passes, they serve.
+
+mod advice;
+pub mod facts;
+mod kernel_sockets;
+mod own_addresses;
+mod shard;
+mod watch;
+
+use std::io;
+use std::net::SocketAddr;
+use std::num::NonZeroU16;
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mtproxy_nic::Facts as NicFacts;
+use mtproxy_nic::rss::QueueOf;
+use mtproxy_xdp::{AttachMode, Error as SteeringError, Steering, SynLimit};
+use mtproxy_xsk::{BindMode, BusyPoll, ModeLadder, Socket};
+use tracing::{info, warn};
+
+use crate::complaint::Complaint;
+use crate::datapath::choice::Attach;
+use crate::datapath::xdp::port_range::KernelPorts;
+use crate::routes::Routes;
+use crate::settings::Settings;
+use crate::settings::xdp::XdpMode;
+use crate::telemetry::metrics::{BoundMode, Shards as ShardMetrics};
+pub use shard::{Common, Shard};
+use watch::Ours;
+pub use watch::Watch;
+
+/// Names of what a shard counts, for the list of metrics.
+#[must_use]
+pub fn metrics(shards: usize) -> ShardMetrics {
+    use std::sync::LazyLock;
+    static REASONS: LazyLock<Vec<&'static str>> =
+        LazyLock::new(|| mtproxy_tcp::drop_reason::DropReason::ALL.iter().map(|it| it.name()).collect());
+    static EXITS: LazyLock<Vec<&'static str>> =
+        LazyLock::new(|| mtproxy_xdp_abi::Exit::ALL.iter().map(|exit| exit.name()).collect());
+    ShardMetrics { count: shards, drop_reasons: &REASONS, steering_exits: &EXITS }
+}
+
+/// Everything that is ready to run.
+pub struct Shards {
+    steering: Steering,
+    routes: Arc<Routes>,
+    sockets: Vec<Socket>,
+    queue_of: QueueOf,
+    interface: u32,
+    mode: BoundMode,
+    ports: RangeInclusive<u16>,
+    ours: Ours,
+}
+
+impl Shards {
+    /// Brings up the interface's queues. Needs the rights; afterwards they may be given up.
+    ///
+    /// # Errors
+    /// What the operator must change.
+    pub fn prepare(
+        settings: &Settings,
+        interface: &str,
+        attach: Attach,
+        listening: &[SocketAddr],
+    ) -> Result<Self, Complaint> {
+        let nic = NicFacts::read(interface).map_err(|error| no_interface(interface, &error))?;
+        let ports = facts::own_ports(settings.xdp.ports, &KernelPorts::new(&nic)?)?;
+        if ports.first != settings.xdp.ports.first() || ports.last != settings.xdp.ports.last() {
+            info!(%ports, "net.ipv4.ip_local_reserved_ports leaves these of [xdp] ports");
+        }
+        let ports = ports.first..=ports.last;
+        let queues = nic.receive_queues.clone().map_err(|why| no_queues(interface, &why.to_string()))?;
+        let routes = Arc::new(Routes::start().map_err(|error| no_routes(&error))?);
+
+        let mut steering = Steering::load(&steering_settings(settings), queues).map_err(refused)?;
+        let mut ours = Ours::new(nic.link.index, listening, ports.clone());
+        ours.declare(&mut steering, &routes.current().load()).map_err(refused)?;
+        for address in ours.left_to_kernel() {
+            warn!(%address, interface, "not an address of the interface: its clients are served over epoll");
+        }
+        watch::deny(&mut steering, settings).map_err(refused)?;
+        let attached = attach_program(&mut steering, interface, attach)?;
+        let sockets = bind_all(settings, interface, queues, attached, &mut steering)?;
+        let bound = sockets.first().map_or(BindMode::Copy, |socket| socket.bound().mode);
+        info!(interface, queues, attached = attached.name(), bound = %bound, "AF_XDP sockets are bound");
+        let mode = match (attached, bound) {
+            (AttachMode::Generic, _) => BoundMode::Generic,
+            (AttachMode::Native, BindMode::ZeroCopy) => BoundMode::ZeroCopy,
+            (AttachMode::Native, BindMode::Copy) => BoundMode::Copy,
+        };
+        let (queue_of, interface) = (QueueOf::new(&nic), nic.link.index);
+        Ok(Self { steering, routes, sockets, queue_of, interface, mode, ports, ours })
+    }
+
+    /// How many queues, and so shards, there are.
+    #[must_use]
+    pub fn count(&self) -> NonZeroU16 {
+        let count = u16::try_from(self.sockets.len()).ok().and_then(NonZeroU16::new);
+        count.expect("between one and 256 queues were bound")
+    }
+
+    /// The shards, and the watch over what they have in common.
+    ///
+    /// # Errors
+    /// When the host has no descriptor for us.
+    pub fn split(
+        self,
+        settings: &Settings,
+        listening: &[SocketAddr],
+    ) -> io::Result<(Vec<Shard>, Common, Watch)> {
+        let common = Common::new(&self, settings, listening)?;
+        let Self { steering, routes, sockets, ours, .. } = self;
+        let mut shards = Vec::new();
+        for (queue, socket) in (0..).zip(sockets) {
+            let beat = steering.beat(queue).map_err(|error| io::Error::other(error.to_string()))?;
+            shards.push(Shard { queue, socket, beat });
+        }
+        Ok((shards, common, Watch::new(steering, routes, ours, settings)))
+    }
+}
+
+fn steering_settings(settings: &Settings) -> mtproxy_xdp::Settings {
+    let syn_limit = settings.xdp.syn_limit.map(|limit| SynLimit::per_second(limit.per_second, limit.burst));
+    mtproxy_xdp::Settings { syn_limit, ..mtproxy_xdp::Settings::default() }
+}
+
+fn attach_program(steering: &mut Steering, interface: &str, attach: Attach) -> Result<AttachMode, Complaint> {
+    let modes: &[AttachMode] = match attach {
+        Attach::Native => &[AttachMode::Native],
+        Attach::NativeElseGeneric => &[AttachMode::Native, AttachMode::Generic],
+        Attach::Generic => &[AttachMode::Generic],
+    };
+    let mut last = None;
+    for &mode in modes {
+        match steering.attach(interface, mode) {
+            Ok(attachment) => return Ok(attachment.mode),
+            // Not a question of the mode.
+            Err(error @ SteeringError::ForeignProgram { .. }) => return Err(refused(error)),
+            Err(error) => {
+                warn!(interface, mode = mode.name(), %error, "the steering program was not taken");
+                last = Some(error);
+            }
+        }
+    }
+    Err(refused(last.expect("there is at least one mode")))
+}
+
+fn bind_all(
+    settings: &Settings,
+    interface: &str,
+    queues: u32,
+    attached: AttachMode,
+    steering: &mut Steering,
+) -> Result<Vec<Socket>, Complaint> {
+    let xdp = &settings.xdp;
+    let modes = match (xdp.mode, attached) {
+        (XdpMode::ZeroCopy, _) => ModeLadder::ZeroCopy,
+        (XdpMode::Auto, AttachMode::Native) => ModeLadder::ZeroCopyThenCopy,
+        (XdpMode::Auto | XdpMode::Copy | XdpMode::Generic, _) => ModeLadder::Copy,
+    };
+    let mut sockets = Vec::new();
+    for queue in 0..queues {
+        let socket = Socket::bind(&mtproxy_xsk::Settings {
+            frames: xdp.frames,
+            // Half of what `mtproxy_tcp` leaves to acknowledgements, so that the fill ring comes before text.
+            transmit_reserve: xdp.frames / 32,
+            huge_pages: xdp.huge_pages,
+            modes,
+            busy_poll: xdp.busy_poll.then(BusyPoll::default),
+            ..mtproxy_xsk::Settings::new(interface, queue)
+        })
+        .map_err(|error| Complaint::about_host(error.to_string()))?;
+        if let Some(Err(error)) = &socket.bound().busy_poll {
+            warn!(interface, queue, %error, "preferred busy polling was refused; interrupts drive the queue");
+        }
+        steering.set_socket(queue, &socket).map_err(refused)?;
+        sockets.push(socket);
+    }
+    Ok(sockets)
+}
+
+fn refused(error: SteeringError) -> Complaint {
+    Complaint::about_host(error.to_string())
+}
+
+fn no_interface(name: &str, error: &io::Error) -> Complaint {
+    Complaint::about_host(format!(
+        "found no interface {name:?} to read about ({error}); expected one of those that `ip link` lists; name it \
+        with --interface"
+    ))
+}
+
+fn no_queues(name: &str, why: &str) -> Complaint {
+    Complaint::about_host(format!(
+        "found no number of receive queues of {name} ({why}); expected one, since each queue needs a socket; use \
+        --datapath epoll on this host"
+    ))
+}
+
+fn no_routes(error: &io::Error) -> Complaint {
+    Complaint::about_host(format!(
+        "found no way to read this host's routes ({error}); expected netlink; use --datapath epoll on this host"
+    ))
+}
+
+/// How often [`Watch::tick`] wants to be called.
+pub const WATCH_EVERY: Duration = Duration::from_secs(1);
