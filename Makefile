@@ -3,25 +3,37 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 
-# Options for `make run`, for instance: make run ARGS="--listen 0.0.0.0:8443 --domain example.com"
+# Options for `make run`, `make lab` and `make bench-replay`: make run ARGS="--listen 0.0.0.0:8443 --domain
+# example.com", make lab ARGS="--datapath epoll --rounds 5", make bench-replay ARGS="--relays 1000 --client ee".
 ARGS ?=
 # What `make fuzz` tries, and for how long.
 TARGET ?= all
 SECONDS ?= 60
-# Seed for `make sim`; without one it runs as many as CI does.
+# Which scripts `make test-twin` performs: those with this in their names.
+TWIN ?=
+# Seed for `make sim` and `make tcp-sim`; without one they run as many as CI does.
 SEED ?=
+# How many seeds `make tcp-sim` runs from SEED on; TRACE=1 prints their packets.
+COUNT ?=
+TRACE ?=
+# Bytes that `make test-netns` sends through 1 % loss: for a gibibyte LOSS_BYTES=1073741824, a minute or two.
+LOSS_BYTES ?= 134217728
 
 .PHONY: help
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-.PHONY: need-build need-test
+.PHONY: need-build need-test need-lab
 need-build:
-	@.ci/need cc=build-essential
+	@.ci/need cc=build-essential clang=clang file:/usr/include/bpf/bpf_helpers.h=libbpf-dev \
+		file:/usr/include/libelf.h=libelf-dev file:/usr/include/zlib.h=zlib1g-dev m4=m4 pkg-config=pkg-config
 	@command -v cargo >/dev/null || { echo "no cargo here: install Rust (stable) from https://rustup.rs and come back" >&2; exit 1; }
 need-test: need-build
 	@.ci/need python3=python3 python:ensurepip=python3-venv \
 		nginx=nginx file:/usr/lib/nginx/modules/ngx_stream_module.so=libnginx-mod-stream
+
+need-lab: need-build
+	@.ci/need ip=iproute2 ethtool=ethtool setpriv=util-linux
 
 .PHONY: run
 run: need-build ## build, and start the proxy on this host; prints the link for clients
@@ -29,35 +41,84 @@ run: need-build ## build, and start the proxy on this host; prints the link for 
 	target/release/mtproxy run $(ARGS)
 
 .PHONY: test
-test: check test-e2e interop bench-quick ## everything that CI runs
+test: check test-root test-e2e test-twin test-netns interop bench-quick lab-quick ## everything that CI runs
 
 .PHONY: check
 check: need-build ## the quick part: format, lints, unit tests; no root, no network
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked --quiet
-	cargo test --locked -p mtproxy-core -p mtproxy-bin -p mtproxy-fuzz
+	cargo test --locked -p mtproxy-core -p mtproxy-tcp -p mtproxy-xdp-abi -p mtproxy-nic -p mtproxy-bin -p mtproxy-fuzz
+	cargo test --locked -p mtproxy-bench --test allocations --test idle_memory
 
 .PHONY: test-e2e
-test-e2e: need-build ## the proxy as a process between real sockets, and the simulator
+test-e2e: need-lab ## the proxy as a process between real sockets, and the simulator
 	cargo build --locked -p mtproxy-bin
-	cargo test --locked -p mtproxy-tests
+	cargo test --locked -p mtproxy-tests --lib --test e2e --test idle_cost --test sim --test tcp_sim --test interop
+
+# Tests that take root run only where this is root: cargo under sudo would leave a target directory that is not yours.
+IS_ROOT = $(filter 0,$(shell id -u))
+
+.PHONY: test-root
+test-root: need-lab ## the kernel's side, one package at a time: steering program, AF_XDP sockets, routes; as root
+ifeq ($(IS_ROOT),)
+	@echo "skipped: test-root loads programs and makes network namespaces, which takes root: run it as root" >&2
+else
+	cargo test --locked -p mtproxy-xdp -p mtproxy-xsk -p mtproxy-nic
+	cargo test --locked -p mtproxy-bin --test routes
+endif
+
+.PHONY: test-twin
+test-twin: need-lab ## one set of scripts through every datapath; as root, or half of it skips: TWIN=words picks scripts
+	cargo build --locked -p mtproxy-bin
+	TWIN="$(TWIN)" cargo test --locked -p mtproxy-tests --test twin
+
+.PHONY: test-netns
+test-netns: need-lab ## the proxy on hosts of its own, over epoll and AF_XDP: relay, loss, hangs, kills; as root
+ifeq ($(IS_ROOT),)
+	@echo "skipped: test-netns makes network namespaces, which takes root: run it as root" >&2
+else
+	cargo build --locked -p mtproxy-bin
+	MTPROXY_LOSS_BYTES=$(LOSS_BYTES) cargo test --locked -p mtproxy-tests --test netns
+endif
 
 .PHONY: sim
 sim: need-build ## the engine under virtual time: make sim SEED=n repeats one run
 	SIM_SEED=$(SEED) cargo test --locked -p mtproxy-tests --test sim -- --nocapture every_seed
+
+.PHONY: tcp-sim
+tcp-sim: need-build ## TCP-lite over a bad network: make tcp-sim SEED=n TRACE=1, or COUNT=1000000
+	TCP_SIM_SEED=$(SEED) TCP_SIM_COUNT=$(COUNT) TCP_SIM_TRACE=$(TRACE) TCP_SIM_THREADS=$$(nproc) \
+		cargo test --locked -p mtproxy-tests --test tcp_sim -- --nocapture every_seed
 
 .PHONY: fuzz
 fuzz: need-build ## coverage-guided fuzzing: make fuzz TARGET=engine SECONDS=600
 	tests/fuzz/run $(TARGET) $(SECONDS)
 
 .PHONY: interop
-interop: need-test ## a real client library (Telethon) through the proxy
+interop: need-test need-lab ## a real client library (Telethon) through the proxy; as root over AF_XDP, too
 	python3 -m venv --clear target/interop
 	target/interop/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r tests/interop/requirements.txt
 	cargo build --locked -p mtproxy-bin
 	MTPROXY_INTEROP_PYTHON=$(CURDIR)/target/interop/bin/python \
 		cargo test --locked -p mtproxy-tests --test interop -- --ignored --nocapture
+
+# Namespaces take root; what is built still belongs to you.
+LAB = $(if $(IS_ROOT),,sudo) MTPROXY_BIN=target/release/mtproxy target/release/mtproxy-lab
+
+.PHONY: lab
+lab: need-lab ## watch epoll and AF_XDP side by side on hosts of their own: live table, CPU per operation
+	cargo build --release --locked -p mtproxy-bin -p mtproxy-bench
+	$(LAB) $(ARGS)
+
+.PHONY: lab-quick
+lab-quick: need-lab ## the same in half a minute: shows that it works, not how fast
+ifeq ($(IS_ROOT),)
+	@echo "skipped: lab-quick makes network namespaces, which takes root: run it as root, or make lab, which asks for it" >&2
+else
+	cargo build --release --locked -p mtproxy-bin -p mtproxy-bench
+	$(LAB) --quick $(ARGS)
+endif
 
 .PHONY: bench
 bench: need-test ## CPU, latency and memory beside nginx and no relay: table, JSON and plots
@@ -72,6 +133,17 @@ bench-quick: need-test ## the same in half a minute: shows that it works, not ho
 .PHONY: bench-micro
 bench-micro: need-build ## cost of single functions (criterion)
 	cargo bench --locked -p mtproxy-bench
+
+.PHONY: bench-replay
+bench-replay: need-build ## cost of a relayed packet stage by stage, and of an idle relay, in memory: up to a million relays
+	cargo build --release --locked -p mtproxy-bench --bin mtproxy-replay
+	target/release/mtproxy-replay $(ARGS)
+
+.PHONY: bench-instructions
+bench-instructions: need-build ## the same in instructions, which are the same on every run (callgrind)
+	@.ci/need valgrind=valgrind
+	cargo build --release --locked -p mtproxy-bench --bin mtproxy-replay
+	target/release/mtproxy-replay --instructions $(ARGS)
 
 .PHONY: deny
 deny: need-build ## licences, sources and duplicate versions of the dependencies

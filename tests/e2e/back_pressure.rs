@@ -15,7 +15,7 @@ const GROWTH_MAX: u64 = 3 << 20;
 
 /// Waits until `figure` stays the same for half a second.
 #[track_caller]
-fn wait_for_standstill(what: &str, mut figure: impl FnMut() -> u64) -> u64 {
+pub(crate) fn wait_for_standstill(what: &str, mut figure: impl FnMut() -> u64) -> u64 {
     let deadline = Instant::now() + PATIENCE;
     let (mut last, mut since) = (figure(), Instant::now());
     while since.elapsed() < Duration::from_millis(500) {

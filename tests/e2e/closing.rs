@@ -5,6 +5,7 @@ use std::time::Duration;
 use mtproxy_core::secret::SecretKind;
 use mtproxy_tests::command::Command;
 use mtproxy_tests::framing::{PacketOptions, PacketReader, Reader, frame_packet};
+use mtproxy_tests::metrics_page::wait_for_sample;
 use mtproxy_tests::server::InputEnd;
 use mtproxy_tests::socket::refusing_address;
 use mtproxy_tests::test_client::fresh_random;
@@ -12,7 +13,7 @@ use mtproxy_tests::{
     ClientCodec, DcMode, FrontManner, PATIENCE, Pace, ReadEnd, TestClient, mtproto, pattern,
 };
 
-use crate::metrics::wait_for_sample;
+use crate::back_pressure::wait_for_standstill;
 use crate::scene::{Mode, Scene, loopback_v4, secret, settled_descriptors};
 
 #[test]
@@ -110,6 +111,29 @@ fn a_clients_reset_ends_its_data_centre_connection() {
         client.exchange_echo(0, 100, 100);
         client.reset();
         scene.dc.wait_until("the end at the data centre", |s| s[index].closed);
+    }
+}
+
+#[test]
+fn a_client_that_has_ended_its_side_may_still_reset() {
+    let metrics = refusing_address(loopback_v4());
+    let scene = Scene::with(DcMode::Packets, FrontManner::AnswersAtOnce, |command| {
+        command
+            .secret(&secret(SecretKind::Plain))
+            .option("--metrics", &metrics.to_string())
+            .config("[timeouts]\nlinger_seconds = 1\n")
+    });
+    let dropped = "mtproxy_sessions_dropped_total{reason=\"client_reset\"}";
+    for (index, mode) in Mode::ALL.into_iter().enumerate() {
+        // A data centre that hears nothing says nothing either, by which the reset would be found.
+        scene.dc.resume_reading();
+        let mut client = scene.client(mode);
+        client.ask_for_pq();
+        scene.dc.pause_reading();
+        client.half_close();
+        wait_for_standstill("the proxy", || scene.proxy.cost().cpu_ns / 1_000_000);
+        client.reset();
+        wait_for_sample(metrics, dropped, index as u64 + 1, PATIENCE);
     }
 }
 

@@ -1,39 +1,13 @@
 //! What an operator sees from outside: the metrics and the health of a running proxy.
 
-use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use mtproxy_core::secret::SecretKind;
+use mtproxy_tests::metrics_page::get;
 use mtproxy_tests::socket::{PATIENCE, refusing_address};
-use mtproxy_tests::{DcMode, FrontManner, Pace, Socket};
+use mtproxy_tests::{DcMode, FrontManner, Pace};
 
 use crate::scene::{Mode, Scene, loopback_v4, secret};
-
-/// Status line and body of the answer to a GET.
-fn get(address: SocketAddr, path: &str) -> (String, String) {
-    let mut socket = Socket::connect(address);
-    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
-    socket.send(request.as_bytes(), Pace::WHOLE);
-    let (answer, _) = socket.read_to_end();
-    let answer = String::from_utf8(answer).expect("metrics are text");
-    let (head, body) = answer.split_once("\r\n\r\n").expect("an HTTP head ends with an empty line");
-    (head.lines().next().unwrap_or_default().to_owned(), body.to_owned())
-}
-
-/// Waits until a sample, named with its labels, is at least `least`.
-#[track_caller]
-pub(crate) fn wait_for_sample(address: SocketAddr, name: &str, least: u64, patience: Duration) {
-    let deadline = Instant::now() + patience;
-    loop {
-        let (_, page) = get(address, "/metrics");
-        let value = page.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<u64>().ok());
-        if value.is_some_and(|value| value >= least) {
-            return;
-        }
-        assert!(Instant::now() < deadline, "awaiting {name} {least} for {patience:?}: found {value:?}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
 
 /// Prometheus' own names for what every process has begin with `process_`.
 fn is_ours_or_standard(name: &str) -> bool {

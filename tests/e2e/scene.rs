@@ -1,52 +1,15 @@
-//! The usual cast: one proxy, its data centre 2, its front, and the secret that all tests share.
+//! One proxy, its data centre 2 and its front, on loopback.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use mtproxy_core::dc::DcId;
-use mtproxy_core::secret::{Key, Secret, SecretKind};
-use mtproxy_core::transport::Transport;
-use mtproxy_tests::test_client::{fresh_random, unix_seconds};
+use mtproxy_core::secret::SecretKind;
+pub(crate) use mtproxy_tests::cast::{DOMAIN, KEY, Mode, assert_fronted, fake_tls, secret};
+use mtproxy_tests::test_client::fresh_random;
 use mtproxy_tests::{
     ClientCodec, ClientOptions, DcMode, FakeDc, FrontManner, FrontSite, Pace, ProxyCommand, ProxyProcess,
-    ReadEnd, Socket, TestClient,
+    Socket, TestClient,
 };
-
-pub(crate) const KEY: Key = *b"sixteen byte key";
-pub(crate) const DOMAIN: &str = "front.example";
-
-/// The kinds of client there are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Mode {
-    Abridged,
-    Intermediate,
-    Dd,
-    Ee,
-}
-
-impl Mode {
-    pub(crate) const ALL: [Self; 4] = [Self::Abridged, Self::Intermediate, Self::Dd, Self::Ee];
-
-    /// What a client of this kind does, now.
-    pub(crate) fn options(self) -> ClientOptions {
-        let kind = match self {
-            Self::Abridged | Self::Intermediate => SecretKind::Plain,
-            Self::Dd => SecretKind::Padded,
-            Self::Ee => fake_tls(DOMAIN),
-        };
-        let options = ClientOptions::new(Secret::new(KEY, kind), DcId(2), unix_seconds());
-        if self == Self::Abridged { options.with_transport(Transport::Abridged) } else { options }
-    }
-}
-
-pub(crate) fn fake_tls(domain: &str) -> SecretKind {
-    SecretKind::FakeTls(domain.parse().expect("a domain"))
-}
-
-/// The secret with [`KEY`] that an operator configures.
-pub(crate) fn secret(kind: SecretKind) -> Secret {
-    Secret::new(KEY, kind)
-}
 
 pub(crate) fn loopback_v4() -> SocketAddr {
     SocketAddr::from((Ipv4Addr::LOCALHOST, 0))
@@ -115,20 +78,6 @@ impl Scene {
     pub(crate) fn assert_fronted(&self, bytes: &[u8], pace: Pace) {
         assert_fronted(self.stranger(), bytes, pace, &self.front);
     }
-}
-
-/// As [`Scene::assert_fronted`], for a front of choice, which must answer at once or at EOF.
-#[track_caller]
-pub(crate) fn assert_fronted(mut stranger: Socket, bytes: &[u8], pace: Pace, front: &FrontSite) {
-    let before = front.accepted();
-    stranger.send(bytes, pace);
-    stranger.half_close();
-    let (heard, end) = stranger.read_to_end();
-    assert!(heard == FrontSite::answer(), "a stranger hears the front: found {} bytes, {end:?}", heard.len());
-    assert_eq!(end, ReadEnd::Eof);
-    assert_eq!(front.accepted(), before + 1, "one stranger is one connection to the front");
-    let what = format!("a session with exactly the stranger's {} bytes", bytes.len());
-    front.wait_until(&what, |sessions| sessions.iter().any(|s| s.closed && s.report == bytes));
 }
 
 /// The first bytes of a client that nobody else has sent.

@@ -3,10 +3,10 @@
 use std::time::{Duration, Instant};
 
 use mtproxy_core::secret::SecretKind;
+use mtproxy_tests::metrics_page::wait_for_sample;
 use mtproxy_tests::socket::{PATIENCE, refusing_address};
 use mtproxy_tests::{Command, DcMode, FakeDc, FrontManner, ProxyCommand, ReadEnd, SilentAddress, TestClient};
 
-use crate::metrics::wait_for_sample;
 use crate::scene::{Mode, Scene, loopback_v4, secret};
 
 #[test]

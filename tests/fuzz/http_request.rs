@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 
 use mtproxy_bin::telemetry::http::answer_to;
-use mtproxy_bin::telemetry::metrics::Metrics;
+use mtproxy_bin::telemetry::metrics::{Metrics, Shards};
 
 use crate::script::{Script, verbatim};
 
@@ -16,7 +16,7 @@ const REQUESTS: [&str; 5] = [
     "nonsense\r\n\r\n",
 ];
 
-static METRICS: LazyLock<Metrics> = LazyLock::new(|| Metrics::new(1, 10));
+static METRICS: LazyLock<Metrics> = LazyLock::new(|| Metrics::new(1, Shards::NONE, 10));
 static ANSWERS: LazyLock<[Vec<u8>; 5]> =
     LazyLock::new(|| REQUESTS.map(|request| answer_to(request.as_bytes(), &METRICS)));
 

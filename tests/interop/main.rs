@@ -5,39 +5,75 @@
 
 #![forbid(unsafe_code)]
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use mtproxy_core::dc::DcId;
-use mtproxy_core::secret::{Secret, SecretKind};
+use mtproxy_core::secret::SecretKind;
 use mtproxy_core::transport::Transport;
-use mtproxy_tests::{DcMode, FakeDc, ProxyCommand};
+use mtproxy_tests::lab3::PROXY_INTERFACE;
+use mtproxy_tests::metrics_page::wait_for_sample;
+use mtproxy_tests::{DcMode, FakeDc, Lab3, Lab3Options, NamespaceScene, ProxyCommand, cast};
 
 /// Telethon pauses for two seconds per connection, and all connections run at once.
 const PATIENCE: Duration = Duration::from_secs(120);
+const METRICS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9090);
 
 #[test]
 #[ignore = "needs Telethon, which `make interop` installs"]
 fn telethon_gets_its_res_pq_over_each_of_its_mtproxy_connections() {
-    let python = std::env::var_os("MTPROXY_INTEROP_PYTHON")
-        .expect("MTPROXY_INTEROP_PYTHON names a Python with Telethon; `make interop` makes one");
     let dc = FakeDc::start(DcMode::Packets);
-    let secret = Secret::new(*b"sixteen byte key", SecretKind::Plain);
     let proxy = ProxyCommand::new()
-        .secret(&secret)
+        .secret(&cast::secret(SecretKind::Plain))
         .listen(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))
         .listen(SocketAddr::from((Ipv6Addr::LOCALHOST, 0)))
         .dc(2, dc.address())
         .start();
+    converse(&[], proxy.addresses(), &dc);
+}
 
+#[test]
+#[ignore = "needs Telethon, which `make interop` installs, and root"]
+fn telethon_gets_its_res_pq_over_af_xdp_in_copy_mode() {
+    converse_over_af_xdp("copy");
+}
+
+#[test]
+#[ignore = "needs Telethon, which `make interop` installs, and root"]
+fn telethon_gets_its_res_pq_over_af_xdp_in_generic_mode() {
+    converse_over_af_xdp("generic");
+}
+
+/// On hosts of their own; without root it says that it skips.
+fn converse_over_af_xdp(mode: &str) {
+    let Some(lab) = Lab3::or_skip(Lab3Options::default()) else { return };
+    let scene = NamespaceScene::start(lab, DcMode::Packets, false, |command| {
+        command
+            .option("--datapath", "xdp")
+            .option("--interface", PROXY_INTERFACE)
+            .option("--xdp-mode", mode)
+            .option("--metrics", &METRICS.to_string())
+    });
+    converse(&scene.lab.client.command_prefix(), scene.proxy.addresses(), &scene.dc);
+    let steered = "mtproxy_steering_total{exit=\"redirected_syn\"}";
+    scene.lab.proxy.enter(|| wait_for_sample(METRICS, steered, scene.dc.accepted(), PATIENCE));
+}
+
+/// Has the script speak with the proxy from wherever `prefix` puts it, and checks what the data centre saw.
+#[track_caller]
+fn converse(prefix: &[String], proxy: &[SocketAddr], dc: &FakeDc) {
+    let python = std::env::var("MTPROXY_INTEROP_PYTHON")
+        .expect("MTPROXY_INTEROP_PYTHON names a Python with Telethon; `make interop` makes one");
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("interop/telethon_client.py");
-    let plain = secret.reveal();
+    let plain = cast::secret(SecretKind::Plain).reveal();
     let dd = format!("dd{plain}");
-    let mut client = Command::new(python)
+    let words = [prefix, &[python]].concat();
+    let mut client = Command::new(&words[0])
+        .args(&words[1..])
         .arg(script)
-        .args(proxy.addresses().iter().map(SocketAddr::to_string))
+        .args(proxy.iter().map(SocketAddr::to_string))
         .args(["--", &plain, &dd])
         .stdin(Stdio::null())
         .spawn()

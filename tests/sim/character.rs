@@ -11,8 +11,8 @@ use mtproxy_core::transport::Transport;
 use mtproxy_tests::client_hello::{HelloFault, compose};
 use mtproxy_tests::{ClientOptions, HelloOptions};
 
-use crate::dice::Dice;
 use crate::plan::{DCS, DOMAINS, STRANGE_KEY, UNIX_SECONDS, users};
+use mtproxy_tests::dice::Dice;
 
 /// A client.
 #[derive(Clone, Debug)]

@@ -14,12 +14,12 @@ use mtproxy_core::engine::{Direction, Engine, Input};
 use mtproxy_core::event::DialError;
 use mtproxy_core::stream::StreamId;
 
-use crate::dice::Dice;
 use crate::order::{Order, take_orders};
 use crate::sabotage::Sabotage;
 use crate::schedule::{End, Moment};
 use crate::violation::Violation;
 use crate::world::World;
+use mtproxy_tests::dice::Dice;
 
 /// The driver's end of a stream.
 #[derive(Default)]

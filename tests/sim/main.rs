@@ -17,7 +17,6 @@
 //! [`violation::Checker`] lists what is checked, [`sabotage::Sabotage`] how each checker is proved to work.
 
 mod character;
-mod dice;
 mod driver;
 mod ledger;
 mod network;

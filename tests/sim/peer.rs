@@ -9,9 +9,9 @@ use mtproxy_core::transport::Transport;
 use mtproxy_tests::ClientCodec;
 
 use crate::character::{Character, Ending, Kind, Manners, Vice};
-use crate::dice::Dice;
 use crate::ledger::Account;
 use crate::violation::{Checker, Violation, require, violation};
+use mtproxy_tests::dice::Dice;
 
 /// Somebody at the other end of a connection.
 pub(crate) struct Peer {

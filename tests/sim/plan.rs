@@ -9,7 +9,7 @@ use mtproxy_core::dc::{DcId, DcTable, PreferIp};
 use mtproxy_core::secret::{Key, Secret, SecretKind};
 
 use crate::character::Character;
-use crate::dice::Dice;
+use mtproxy_tests::dice::Dice;
 
 /// The wall clock when a run begins.
 pub(crate) const UNIX_SECONDS: u32 = 1_700_000_000;

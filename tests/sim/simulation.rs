@@ -15,7 +15,6 @@ use mtproxy_core::stream::{Leg, StreamId};
 use mtproxy_core::time::Instant;
 
 use crate::character::{Character, Ending, Kind, Manners};
-use crate::dice::Dice;
 use crate::driver::Driver;
 use crate::ledger::Account;
 use crate::network::Connection;
@@ -27,6 +26,7 @@ use crate::tally::Tally;
 use crate::violation::{Checker, Violation, require, violation};
 use crate::witness::{StreamEnd, Witness};
 use crate::world::World;
+use mtproxy_tests::dice::Dice;
 
 /// How much later than asked the driver may look at the engine's deadlines.
 pub(crate) const LATENESS_MAX: Duration = Duration::from_millis(50);

@@ -6,13 +6,13 @@ use std::time::Duration;
 use mtproxy_core::event::DialError;
 use mtproxy_core::stream::StreamId;
 
-use crate::dice::Dice;
 use crate::driver::Driver;
 use crate::network::Connection;
 use crate::plan::Mood;
 use crate::schedule::{Moment, Schedule};
 use crate::violation::{Checker, Violation, require};
 use crate::witness::Witness;
+use mtproxy_tests::dice::Dice;
 
 pub(crate) struct World {
     pub(crate) schedule: Schedule,

@@ -7,6 +7,7 @@
 //!                                   FrontSite    the real site behind which the proxy hides
 //!                                   Socket       a stranger: raw bytes with bounded waits
 //!                                   ProxyProcess the proxy under test, and what it costs
+//!                                   NetNs, Lab3  a network of their own for all of them (root)
 //! ```
 //! The codecs are written from protocol.md and share with core only what has known answers of its own
 //! (AES-CTR, the init frame, the types for secrets and transports). Above all the fake-TLS hello and the
@@ -17,15 +18,21 @@
 
 #![forbid(unsafe_code)]
 
+pub mod cast;
 pub mod client_codec;
 pub mod client_hello;
 pub mod command;
 pub mod dc_codec;
+pub mod dice;
 pub mod error;
 pub mod fake_dc;
 pub mod framing;
 pub mod front_site;
+pub mod lab3;
+pub mod metrics_page;
 pub mod mtproto;
+pub mod namespace_scene;
+pub mod net_ns;
 pub mod pattern;
 pub mod process_cost;
 pub mod proxy_process;
@@ -34,6 +41,7 @@ pub mod server_hello;
 pub mod socket;
 pub mod test_client;
 pub mod tls_record;
+pub mod veth_pair;
 
 pub use client_codec::{ClientCodec, ClientOptions, Progress};
 pub use client_hello::{HelloFault, HelloOptions};
@@ -42,6 +50,9 @@ pub use dc_codec::{DcCodec, DcMode};
 pub use error::PeerError;
 pub use fake_dc::FakeDc;
 pub use front_site::{FrontManner, FrontSite};
+pub use lab3::{Lab3, Lab3Options};
+pub use namespace_scene::NamespaceScene;
+pub use net_ns::NetNs;
 pub use process_cost::ProcessCost;
 pub use proxy_process::{ProxyCommand, ProxyProcess};
 pub use socket::{PATIENCE, Pace, ReadEnd, SilentAddress, Socket};

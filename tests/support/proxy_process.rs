@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use mtproxy_core::secret::Secret;
 use rustix::process::{Pid, Resource, Rlimit, Signal};
 
+use crate::net_ns::NetNs;
 use crate::process_cost::ProcessCost;
 use crate::socket::PATIENCE;
 
@@ -27,6 +28,9 @@ pub struct ProxyCommand {
     arguments: Vec<String>,
     config: Option<String>,
     descriptor_limit: Option<u64>,
+    environment: Vec<(String, String)>,
+    /// Words in front of the program.
+    prefix: Vec<String>,
 }
 
 impl ProxyCommand {
@@ -68,10 +72,33 @@ impl ProxyCommand {
         self
     }
 
+    /// Any option without a value.
+    #[must_use]
+    pub fn flag(mut self, name: &str) -> Self {
+        self.arguments.push(name.to_owned());
+        self
+    }
+
     /// `--config`, with a file that contains `toml`.
     #[must_use]
     pub fn config(mut self, toml: &str) -> Self {
         self.config = Some(toml.to_owned());
+        self
+    }
+
+    /// Starts it with this variable in its environment.
+    #[must_use]
+    pub fn environment(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Starts it again, 100 ms after it has ended, as a service manager does. The process is the supervisor's then;
+    /// the proxy is its child.
+    #[must_use]
+    pub fn supervised(mut self) -> Self {
+        let script = "while :; do \"$0\" \"$@\"; sleep 0.1; done";
+        self.prefix.extend(["sh", "-c", script].map(str::to_owned));
         self
     }
 
@@ -82,6 +109,20 @@ impl ProxyCommand {
         self
     }
 
+    /// Starts it in this network namespace.
+    #[must_use]
+    pub fn within(mut self, namespace: &NetNs) -> Self {
+        self.prefix.extend(namespace.command_prefix());
+        self
+    }
+
+    /// Starts it on these CPUs, as taskset(1) lists them.
+    #[must_use]
+    pub fn on_cpus(mut self, list: &str) -> Self {
+        self.prefix.extend(["taskset", "--cpu-list", list].map(str::to_owned));
+        self
+    }
+
     /// Starts the proxy and waits until it is ready.
     ///
     /// # Panics
@@ -89,14 +130,30 @@ impl ProxyCommand {
     #[must_use]
     #[track_caller]
     pub fn start(self) -> ProxyProcess {
+        self.try_start().unwrap_or_else(|said| panic!("awaiting that the proxy is ready: it said:\n{said}"))
+    }
+
+    /// Starts the proxy and waits until it is ready.
+    ///
+    /// # Errors
+    /// What it said instead, if it exits or has not said so within [`PATIENCE`].
+    ///
+    /// # Panics
+    /// If there is no binary, or the machine has no room for it.
+    #[track_caller]
+    pub fn try_start(mut self) -> Result<ProxyProcess, String> {
         let scratch = ScratchDirectory::new();
-        let mut command = match self.descriptor_limit {
+        if let Some(count) = self.descriptor_limit {
+            // Only the process itself can set its limit before it looks at it.
+            let script = format!("ulimit -n {count} && exec \"$0\" \"$@\"");
+            self.prefix.extend(["sh".to_owned(), "-c".to_owned(), script]);
+        }
+        let mut command = match self.prefix.split_first() {
             None => Command::new(binary()),
-            Some(count) => {
-                // Only the process itself can set its limit before it looks at it.
-                let mut shell = Command::new("sh");
-                shell.args(["-c", &format!("ulimit -n {count} && exec \"$0\" \"$@\"")]).arg(binary());
-                shell
+            Some((first, rest)) => {
+                let mut command = Command::new(first);
+                command.args(rest).arg(binary());
+                command
             }
         };
         command.arg("run");
@@ -112,6 +169,7 @@ impl ProxyCommand {
         }
         command.args(&self.arguments);
         // Whatever it keeps, it must not find what an earlier test kept.
+        command.envs(self.environment);
         command.env("STATE_DIRECTORY", &scratch.path).env("XDG_STATE_HOME", &scratch.path);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let child = command.spawn().unwrap_or_else(|error| panic!("starting {command:?}: {error}"));
@@ -142,17 +200,17 @@ struct Lines {
 
 impl ProxyProcess {
     #[track_caller]
-    fn await_ready(mut child: Child, listeners: usize, scratch: ScratchDirectory) -> Self {
+    fn await_ready(mut child: Child, listeners: usize, scratch: ScratchDirectory) -> Result<Self, String> {
         let pipe = child.stderr.take().expect("standard error is piped");
         let stderr = Arc::new(Stderr::default());
         let collected = Arc::clone(&stderr);
         std::thread::spawn(move || collected.collect(BufReader::new(pipe)));
         let mut proxy = Self { child, addresses: Vec::new(), stderr, _scratch: scratch };
-        let ready = proxy.wait_for_line("the line that says ready", |line| line.contains("ready"));
+        let ready = proxy.find_line(|line| line.contains("ready: "))?;
         proxy.addresses = addresses_in(&ready);
         let found = proxy.addresses.len();
         assert!(found >= listeners, "awaiting {listeners} addresses: found {found} in {ready:?}");
-        proxy
+        Ok(proxy)
     }
 
     /// Where it listens, in the order of the `--listen` options.
@@ -192,16 +250,22 @@ impl ProxyProcess {
     #[must_use]
     #[track_caller]
     pub fn wait_for_line(&self, what: &str, is_it: impl Fn(&str) -> bool) -> String {
+        self.find_line(is_it).unwrap_or_else(|said| panic!("awaiting {what}: the proxy said:\n{said}"))
+    }
+
+    /// Waits for a line on standard error; answers everything that was said if there is none within
+    /// [`PATIENCE`], or the proxy exits without it.
+    fn find_line(&self, is_it: impl Fn(&str) -> bool) -> Result<String, String> {
         let deadline = Instant::now() + PATIENCE;
         let mut lines = self.stderr.lines.lock().expect("the collector did not panic");
         loop {
             if let Some(line) = lines.lines.iter().find(|line| is_it(line)) {
-                return line.clone();
+                return Ok(line.clone());
             }
             let left = deadline.saturating_duration_since(Instant::now());
-            let said = lines.lines.join("\n");
-            assert!(!lines.closed, "awaiting {what}: the proxy exited, having said:\n{said}");
-            assert!(!left.is_zero(), "awaiting {what}: the proxy said:\n{said}");
+            if lines.closed || left.is_zero() {
+                return Err(lines.lines.join("\n"));
+            }
             lines = self.stderr.changed.wait_timeout(lines, left).expect("the collector did not panic").0;
         }
     }

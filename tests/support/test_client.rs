@@ -106,6 +106,15 @@ impl TestClient {
         &mut self.codec
     }
 
+    /// Our end's address.
+    ///
+    /// # Panics
+    /// If the kernel does not know it, which a connected socket does not do.
+    #[must_use]
+    pub fn local_address(&self) -> SocketAddr {
+        self.socket.local_address()
+    }
+
     /// The connection below.
     pub fn socket(&mut self) -> &mut Socket {
         &mut self.socket
