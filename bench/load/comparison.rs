@@ -4,14 +4,15 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use hdrhistogram::Histogram;
+use mtproxy_bench::accounts::{Account, machine_busy_ns};
+use mtproxy_bench::clients::{Crowd, Figures};
+use mtproxy_bench::spread::{Latency, Spread};
+use mtproxy_bench::work::{Route, Target, Work};
 
-use crate::accounts::{Account, machine_busy_ns};
-use crate::clients::{Crowd, Figures};
 use crate::plan::Plan;
 use crate::progress::Progress;
-use crate::results::{Latency, Round, RouteResult, Spread, WorkResult};
+use crate::results::{Round, RouteResult, WorkResult};
 use crate::stage::Stage;
-use crate::work::{Route, Target, Work};
 
 /// Steps that [`compare`] reports.
 pub(crate) fn steps(plan: &Plan) -> u64 {
@@ -57,7 +58,7 @@ fn compare_work(stage: &Stage, work: Work, plan: &Plan, progress: &mut Progress)
 
 /// One turn.
 fn measure(stage: &Stage, target: &Target, work: Work, plan: &Plan) -> Result<(Round, Figures)> {
-    let mut crowd = Crowd::gather(target, work, work.clients(), plan.bulk_buffer)?;
+    let mut crowd = Crowd::gather(target, work, work.clients(), plan.bulk_buffer, None)?;
     crowd.release()?;
     crowd.work_for(plan.warm_up, 0)?;
     crowd.take_figures()?;

@@ -1,14 +1,14 @@
 //! What clients cost that are connected and do nothing: memory, and wake-ups.
 
 use anyhow::Result;
+use mtproxy_bench::clients::Crowd;
+use mtproxy_bench::work::{Route, Work};
 use mtproxy_tests::ProcessCost;
 
-use crate::clients::Crowd;
 use crate::plan::Plan;
 use crate::progress::Progress;
 use crate::results::IdleResult;
 use crate::stage::Stage;
-use crate::work::{Route, Work};
 
 /// Routes that are measured: nginx, and the mode that most clients use and that costs most.
 const ROUTES: [Route; 2] = [Route::Nginx, Route::Ee];
@@ -30,10 +30,10 @@ pub(crate) fn measure_idle(plan: &Plan, progress: &mut Progress) -> Result<Vec<I
         progress.step(format!("{} idle clients, {}", plan.idle_clients, route.title()));
         let pids = stage.relay_pids(route)?;
         // The first client of a process pays for what is made once.
-        drop(Crowd::gather(target, Work::RequestAnswer, 1, 0)?);
+        drop(Crowd::gather(target, Work::RequestAnswer, 1, 0, None)?);
         stage.clear();
         let before = pss_bytes(&pids);
-        let crowd = Crowd::gather(target, Work::RequestAnswer, plan.idle_clients, 0)?;
+        let crowd = Crowd::gather(target, Work::RequestAnswer, plan.idle_clients, 0, None)?;
         stage.clear();
         let with_clients = pss_bytes(&pids);
         let wake_ups_before = wake_ups(&pids);

@@ -6,38 +6,31 @@
 //!            ─────────▶   nginx (stream module)  ────────▶              nginx stream
 //!            ─────────▶   mtproxy                ────────▶              mtproxy plain, dd, ee
 //! ```
-//! Read first: `work.rs` (what is measured), `comparison.rs` (how), docs/benchmarks.md (what it means).
+//! Read first: `parts/work.rs` (what is measured), `comparison.rs` (how), docs/benchmarks.md (what it means).
 
 #![forbid(unsafe_code)]
 
-mod accounts;
-mod clients;
 mod comparison;
-mod data_centre;
 mod idle;
-mod machine;
 mod nginx;
 mod plan;
 mod progress;
 mod report;
 mod results;
-mod socket_buffers;
 mod stage;
-mod work;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use clap::{Parser, Subcommand};
-use rustix::process::{Resource, getrlimit, setrlimit};
+use mtproxy_bench::machine::Machine;
+use mtproxy_bench::work::{Route, Work};
 
-use crate::machine::Machine;
 use crate::plan::Plan;
 use crate::progress::Progress;
 use crate::results::Results;
 use crate::stage::Stage;
-use crate::work::{Route, Work};
 
 /// Measures the proxy beside nginx and beside no relay. The proxy is the one built beside this program,
 /// or the one that the environment variable MTPROXY_BIN names.
@@ -86,15 +79,15 @@ enum Part {
 
 fn main() -> Result<()> {
     let options = CommandLine::parse();
-    raise_descriptor_limit()?;
+    mtproxy_bench::raise_descriptor_limit()?;
     match options.part {
-        Some(Part::DataCentre { bulk_buffer }) => data_centre::serve(bulk_buffer),
+        Some(Part::DataCentre { bulk_buffer }) => mtproxy_bench::data_centre::serve(bulk_buffer),
         None => run(&options),
     }
 }
 
 fn run(options: &CommandLine) -> Result<()> {
-    let machine = Machine::this();
+    let machine = Machine { nginx: Some(nginx::version()), ..Machine::this("mtproxy-load") };
     let plan = plan(options, machine.cores);
     let mut progress = Progress::new(comparison::steps(&plan) + idle::steps(&plan));
     let works = {
@@ -142,11 +135,4 @@ fn check_plausible(results: &Results) -> Result<()> {
     }
     ensure!(results.idle.iter().all(|idle| idle.pss_bytes_before > 0), "a relay without memory");
     Ok(())
-}
-
-/// Thousands of idle clients, on both sides of this program.
-fn raise_descriptor_limit() -> Result<()> {
-    let mut limit = getrlimit(Resource::Nofile);
-    limit.current = limit.maximum;
-    setrlimit(Resource::Nofile, limit).context("raising the limit of open files")
 }

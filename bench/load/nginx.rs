@@ -7,9 +7,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use mtproxy_bench::data_centre::{Ports, Service};
 use rustix::process::{Pid, Signal};
-
-use crate::data_centre::{Ports, Service};
 
 /// Where Debian keeps the module; elsewhere it may be part of the program.
 const STREAM_MODULE: &str = "/usr/lib/nginx/modules/ngx_stream_module.so";
@@ -82,6 +81,13 @@ impl Drop for Nginx {
         let _ = self.master.wait();
         let _ = std::fs::remove_dir_all(&self.directory);
     }
+}
+
+/// As nginx itself says it, for instance nginx/1.22.1.
+pub(crate) fn version() -> String {
+    let Ok(output) = Command::new("nginx").arg("-v").output() else { return "no nginx".to_owned() };
+    // It answers on standard error: "nginx version: nginx/1.22.1".
+    String::from_utf8_lossy(&output.stderr).trim().trim_start_matches("nginx version: ").to_owned()
 }
 
 /// nginx cannot be told to find ports itself.

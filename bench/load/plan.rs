@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
+use mtproxy_bench::work::{Route, Work};
 use serde::Serialize;
-
-use crate::work::{Route, Work};
 
 /// Enough for 40 Mbit/s at a round trip of 50 ms. Left to itself, loopback fills megabytes: then a relay
 /// that was kept waiting copies from cold memory, and what is measured is how often it was interrupted.

@@ -1,11 +1,11 @@
 //! What a run found. This is also the form of the JSON file.
 
-use hdrhistogram::Histogram;
+use mtproxy_bench::machine::Machine;
+use mtproxy_bench::spread::{Latency, Spread};
+use mtproxy_bench::work::{Route, Work};
 use serde::Serialize;
 
-use crate::machine::Machine;
 use crate::plan::Plan;
-use crate::work::{Route, Work};
 
 /// Everything that a run found.
 #[derive(Clone, Debug, Serialize)]
@@ -57,47 +57,6 @@ pub(crate) struct Round {
     pub(crate) others_cpu_us: f64,
 }
 
-/// Median of the rounds, with the lowest and the highest.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub(crate) struct Spread {
-    pub(crate) median: f64,
-    pub(crate) min: f64,
-    pub(crate) max: f64,
-}
-
-impl Spread {
-    /// Of at least one value.
-    pub(crate) fn of(values: impl IntoIterator<Item = f64>) -> Option<Self> {
-        let mut sorted: Vec<f64> = values.into_iter().collect();
-        sorted.sort_by(f64::total_cmp);
-        let (&min, &max) = (sorted.first()?, sorted.last()?);
-        let half = sorted.len() / 2;
-        let median =
-            if sorted.len() % 2 == 1 { sorted[half] } else { f64::midpoint(sorted[half - 1], sorted[half]) };
-        Some(Self { median, min, max })
-    }
-}
-
-/// Percentiles, microseconds.
-#[derive(Clone, Copy, Debug, Serialize)]
-pub(crate) struct Latency {
-    pub(crate) p50: f64,
-    pub(crate) p99: f64,
-    pub(crate) p99_9: f64,
-    pub(crate) max: f64,
-}
-
-impl Latency {
-    /// `None` if nothing was recorded.
-    #[expect(clippy::cast_precision_loss, reason = "a minute in nanoseconds fits a double's 53 bits")]
-    pub(crate) fn of(histogram: &Histogram<u64>) -> Option<Self> {
-        let us = |ns: u64| ns as f64 / 1000.0;
-        let at = |quantile| us(histogram.value_at_quantile(quantile));
-        let latency = Self { p50: at(0.5), p99: at(0.99), p99_9: at(0.999), max: us(histogram.max()) };
-        (!histogram.is_empty()).then_some(latency)
-    }
-}
-
 /// What clients cost that do nothing.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct IdleResult {
@@ -111,16 +70,4 @@ pub(crate) struct IdleResult {
     pub(crate) pss_bytes_per_client: f64,
     /// How often a thread of the relay woke up, while no client did anything.
     pub(crate) wake_ups_per_second: f64,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_spread_has_the_middle_and_both_ends() {
-        assert_eq!(Spread::of([]), None);
-        assert_eq!(Spread::of([3.0, 1.0, 2.0]), Some(Spread { median: 2.0, min: 1.0, max: 3.0 }));
-        assert_eq!(Spread::of([4.0, 1.0]), Some(Spread { median: 2.5, min: 1.0, max: 4.0 }));
-    }
 }

@@ -1,23 +1,19 @@
 //! Everything that takes part in a run: data centre, relays, and what leads to them.
 
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
-use mtproxy_core::secret::{DomainName, Secret, SecretKind};
+use anyhow::Result;
+use mtproxy_bench::data_centre::{DataCentre, Service};
+use mtproxy_bench::work::{DOMAIN, Route, Target, configured_secret};
 use mtproxy_tests::{FrontManner, FrontSite, ProxyCommand, ProxyProcess};
 
-use crate::data_centre::{DataCentre, Service};
 use crate::nginx::Nginx;
 use crate::plan::Plan;
-use crate::work::{Route, Target};
 
-/// What the clients of ee greet.
-const DOMAIN: &str = "front.example";
-/// Admits every mode, as a bare secret does.
-const KEY: [u8; 16] = *b"benchmarks' own!";
 /// The data centre's addresses toward the two relays; clients without a relay use 127.0.0.1.
-const NGINX_SIDE: u8 = 2;
-const PROXY_SIDE: u8 = 3;
+const NGINX_SIDE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
+const PROXY_SIDE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 3);
 /// What a relay is given to forget the clients of the turn before.
 const CLEARING: Duration = Duration::from_millis(60);
 
@@ -34,12 +30,12 @@ pub(crate) struct Stage {
 impl Stage {
     /// Starts them all.
     pub(crate) fn set(plan: &Plan) -> Result<Self> {
-        let data_centre = DataCentre::start(plan.bulk_buffer)?;
+        let data_centre = DataCentre::start(&[], plan.bulk_buffer)?;
         let ports = data_centre.ports();
         let nginx = Nginx::start(&ports.at(NGINX_SIDE), plan.workers, &plan.nginx_buffer)?;
         let front = FrontSite::start(FrontManner::AnswersAtOnce);
         let mut command = ProxyCommand::new()
-            .secret(&Secret::new(KEY, SecretKind::Plain))
+            .secret(&configured_secret())
             .domain(DOMAIN, front.address())
             .option("--workers", &plan.workers.to_string())
             .option("--log", "warn,mtproxy=info");
@@ -48,14 +44,13 @@ impl Stage {
             command = command.dc(service.dc().0, proxy_side[service.index()]);
         }
         let proxy = command.start();
-        let domain: DomainName = DOMAIN.parse().context("a domain name")?;
-        let client = |route, kind| Target::proxy(route, Secret::new(KEY, kind), proxy.address());
+        let client = |route| Target::proxy(route, proxy.address());
         let targets = vec![
             Target::ports(Route::Direct, &ports),
             Target::ports(Route::Nginx, &nginx.ports()),
-            client(Route::Plain, SecretKind::Plain),
-            client(Route::Dd, SecretKind::Padded),
-            client(Route::Ee, SecretKind::FakeTls(domain)),
+            client(Route::Plain)?,
+            client(Route::Dd)?,
+            client(Route::Ee)?,
         ];
         Ok(Self { data_centre, nginx, proxy, _front: front, targets })
     }

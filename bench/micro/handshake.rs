@@ -6,9 +6,8 @@ use criterion::{BatchSize, BenchmarkId, Criterion};
 use mtproxy_core::credentials::SecretId;
 use mtproxy_core::fake_tls::ClientHello;
 use mtproxy_tests::client_hello::{HelloOptions, compose};
-use mtproxy_tests::tls_record::{CHANGE_CIPHER_SPEC, CLIENT_BODY_LEN_MAX, write_records};
 
-use crate::rig::{DOMAIN, Mode, Rig, client, credentials, key, random};
+use mtproxy_bench::rig::{DOMAIN, Mode, Rig, client, credentials, inner_init_frame, key, random};
 
 const SECRETS: [usize; 3] = [1, 100, 1000];
 /// The classic hello, and one with a post-quantum key share.
@@ -110,13 +109,4 @@ fn flights(mode: Mode, secret: usize, serial: u32) -> Flights {
             Flights { serial, hello: Some(opening), init }
         }
     }
-}
-
-/// CCS and a record with an init frame. Made without waiting for the server's flight, on which it does not
-/// depend.
-pub(crate) fn inner_init_frame(secret: usize, seed: u64) -> Vec<u8> {
-    let frame = client(Mode::Dd, secret, !seed).opening();
-    let mut wire = CHANGE_CIPHER_SPEC.to_vec();
-    write_records(&frame, CLIENT_BODY_LEN_MAX, &mut wire);
-    wire
 }

@@ -6,7 +6,6 @@
 mod cipher;
 mod handshake;
 mod relay;
-mod rig;
 
 use std::time::Duration;
 

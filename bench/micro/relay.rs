@@ -6,8 +6,7 @@ use criterion::{BenchmarkId, Criterion, Throughput};
 use mtproxy_core::engine::Input;
 use mtproxy_tests::tls_record::{CLIENT_BODY_LEN_MAX, write_records};
 
-use crate::handshake::inner_init_frame;
-use crate::rig::{Mode, Rig, Streams, client, now};
+use mtproxy_bench::rig::{Mode, Rig, Streams, client, inner_init_frame, now};
 
 /// A small message, and what a large read brings.
 const LENS: [usize; 2] = [128, 16 * 1024];

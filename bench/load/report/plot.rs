@@ -3,11 +3,11 @@
 use std::path::Path;
 
 use anyhow::{Result, anyhow};
+use mtproxy_bench::work::Route;
 use plotters::coord::Shift;
 use plotters::prelude::*;
 
 use crate::results::{Results, RouteResult, WorkResult};
-use crate::work::Route;
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 

@@ -2,10 +2,10 @@
 
 use std::fmt::Write as _;
 
-use comfy_table::presets::ASCII_MARKDOWN;
-use comfy_table::{CellAlignment, Table};
+use comfy_table::Table;
+use mtproxy_bench::table::{begin, dash, finish, spread};
 
-use crate::results::{Results, Spread, WorkResult};
+use crate::results::{Results, WorkResult};
 
 /// All tables.
 pub(crate) fn render(results: &Results) -> String {
@@ -43,7 +43,7 @@ fn work_table(result: &WorkResult) -> Table {
     if !result.work.is_bulk() {
         header.extend(["p50 µs", "p99 µs", "p99.9 µs"].map(str::to_owned));
     }
-    let mut table = right_aligned(header);
+    let mut table = begin(header);
     for route in &result.routes {
         let mut row = vec![
             route.route.title().to_owned(),
@@ -63,7 +63,7 @@ fn work_table(result: &WorkResult) -> Table {
 
 fn idle_table(results: &Results) -> Table {
     let header = ["route", "clients", "PSS before, KiB", "PSS with them, KiB", "bytes/client", "wake-ups/s"];
-    let mut table = right_aligned(header.map(str::to_owned).to_vec());
+    let mut table = begin(header.map(str::to_owned).to_vec());
     for idle in &results.idle {
         table.add_row(vec![
             idle.route.title().to_owned(),
@@ -75,28 +75,6 @@ fn idle_table(results: &Results) -> Table {
         ]);
     }
     finish(table)
-}
-
-fn right_aligned(header: Vec<String>) -> Table {
-    let mut table = Table::new();
-    table.load_style(ASCII_MARKDOWN).set_header(header);
-    table
-}
-
-/// Columns of numbers are aligned once there are rows that make columns.
-fn finish(mut table: Table) -> Table {
-    for column in table.column_iter_mut().skip(1) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
-    table
-}
-
-fn spread(s: Spread, digits: usize) -> String {
-    format!("{:.digits$} ({:.digits$}–{:.digits$})", s.median, s.min, s.max)
-}
-
-fn dash() -> String {
-    "–".to_owned()
 }
 
 /// Of the time that all cores had during the measured windows.

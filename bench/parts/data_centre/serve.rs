@@ -21,7 +21,7 @@ const ACCEPTS_PER_TURN: usize = 64;
 const EVENTS_PER_WAIT: usize = 256;
 
 /// Serves until standard input ends. Prints the ports once they can be connected to.
-pub(crate) fn serve(bulk_buffer: u32) -> Result<()> {
+pub fn serve(bulk_buffer: u32) -> Result<()> {
     let epoll = epoll::create(CreateFlags::CLOEXEC).context("epoll")?;
     epoll::add(&epoll, std::io::stdin(), EventData::new_u64(STDIN), EventFlags::IN)
         .context("watching standard input, which must be a pipe")?;

@@ -1,25 +1,26 @@
 //! The data centre as a child process.
 
 use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 
 use anyhow::{Context, Result, ensure};
 
 use super::{Ports, Service};
+use crate::this_program;
 
 /// A running data centre. It ends by itself when its standard input does, so it outlives nobody.
 #[derive(Debug)]
-pub(crate) struct DataCentre {
+pub struct DataCentre {
     child: Child,
     ports: Ports,
 }
 
 impl DataCentre {
-    /// Starts one, from this very program.
-    pub(crate) fn start(bulk_buffer: u32) -> Result<Self> {
-        let program = std::env::current_exe().context("finding this program")?;
-        let mut child = Command::new(program)
-            .args(["data-centre", "--bulk-buffer", &bulk_buffer.to_string()])
+    /// Starts one, from this very program, which must know the subcommand `data-centre`. `prefix` is put in
+    /// front of the command line: where it is to run.
+    pub fn start(prefix: &[String], bulk_buffer: u32) -> Result<Self> {
+        let words = ["data-centre", "--bulk-buffer", &bulk_buffer.to_string()];
+        let mut child = this_program(prefix, &words)?
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -37,12 +38,12 @@ impl DataCentre {
     }
 
     /// Where it listens.
-    pub(crate) fn ports(&self) -> Ports {
+    pub fn ports(&self) -> Ports {
         self.ports
     }
 
     /// Its process.
-    pub(crate) fn pid(&self) -> u32 {
+    pub fn pid(&self) -> u32 {
         self.child.id()
     }
 }

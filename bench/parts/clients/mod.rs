@@ -4,6 +4,7 @@
 //! latency that is measured is that of a machine as busy as it can be, not of one at rest.
 
 mod client;
+mod sources;
 
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
@@ -16,6 +17,7 @@ use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 
 use self::client::{Client, Did};
+pub use self::sources::Sources;
 use crate::data_centre::NOISE_LEN;
 use crate::work::{Route, Target, Work};
 
@@ -30,18 +32,18 @@ const LATENCY_NS_MAX: u64 = 60_000_000_000;
 
 /// What a crowd has done since it was last asked.
 #[derive(Clone, Debug)]
-pub(crate) struct Figures {
+pub struct Figures {
     /// Answers.
-    pub(crate) operations: u64,
+    pub operations: u64,
     /// Bytes of bulk.
-    pub(crate) bytes: u64,
+    pub bytes: u64,
     /// Of each operation, nanoseconds.
-    pub(crate) latency_ns: Histogram<u64>,
+    pub latency_ns: Histogram<u64>,
 }
 
 impl Figures {
     /// Nothing yet.
-    pub(crate) fn new() -> Result<Self> {
+    pub fn new() -> Result<Self> {
         let latency_ns = Histogram::new_with_bounds(1000, LATENCY_NS_MAX, 3).context("a histogram")?;
         Ok(Self { operations: 0, bytes: 0, latency_ns })
     }
@@ -49,11 +51,14 @@ impl Figures {
 
 /// Clients that are ready.
 #[derive(Debug)]
-pub(crate) struct Crowd<'a> {
+pub struct Crowd<'a> {
     target: &'a Target,
     work: Work,
-    /// See [`Plan`](crate::plan::Plan).
+    count: usize,
+    /// Socket buffers of bulk; zero leaves them to the kernel.
     bulk_buffer: u32,
+    /// `None`: the kernel chooses the clients' own ends.
+    sources: Option<&'a Sources>,
     epoll: OwnedFd,
     /// User data in epoll is the place in here.
     clients: Vec<Client>,
@@ -66,11 +71,19 @@ pub(crate) struct Crowd<'a> {
 impl<'a> Crowd<'a> {
     /// Connects `count` clients and waits until each has had its first answer. For [`Work::Connect`],
     /// whose clients are never ready, there is nothing to wait for.
-    pub(crate) fn gather(target: &'a Target, work: Work, count: usize, bulk_buffer: u32) -> Result<Self> {
+    pub fn gather(
+        target: &'a Target,
+        work: Work,
+        count: usize,
+        bulk_buffer: u32,
+        sources: Option<&'a Sources>,
+    ) -> Result<Self> {
         let mut crowd = Self {
             target,
             work,
+            count,
             bulk_buffer,
+            sources,
             epoll: epoll::create(CreateFlags::CLOEXEC).context("epoll")?,
             clients: Vec::with_capacity(count),
             ready: 0,
@@ -92,9 +105,9 @@ impl<'a> Crowd<'a> {
     }
 
     /// Lets them work.
-    pub(crate) fn release(&mut self) -> Result<()> {
+    pub fn release(&mut self) -> Result<()> {
         match self.work {
-            Work::Connect => (0..self.work.clients()).try_for_each(|_| self.add_client()),
+            Work::Connect => (0..self.count).try_for_each(|_| self.add_client()),
             Work::RequestAnswer | Work::RequestAnswerAlone => {
                 self.clients.iter_mut().try_for_each(Client::ask)
             }
@@ -103,7 +116,7 @@ impl<'a> Crowd<'a> {
     }
 
     /// Works for at least `duration` and until `bytes_min` bytes have been moved.
-    pub(crate) fn work_for(&mut self, duration: Duration, bytes_min: u64) -> Result<()> {
+    pub fn work_for(&mut self, duration: Duration, bytes_min: u64) -> Result<()> {
         let deadline = Instant::now() + duration;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -115,7 +128,7 @@ impl<'a> Crowd<'a> {
     }
 
     /// What they have done since the last call.
-    pub(crate) fn take_figures(&mut self) -> Result<Figures> {
+    pub fn take_figures(&mut self) -> Result<Figures> {
         Ok(std::mem::replace(&mut self.figures, Figures::new()?))
     }
 
@@ -176,7 +189,7 @@ impl<'a> Crowd<'a> {
 
     fn dial(&self, index: usize) -> Result<Client> {
         let (address, options) = (self.target.address(self.work), self.target.client(self.work));
-        let client = Client::dial(address, options, self.work, self.bulk_buffer)?;
+        let client = Client::dial(address, options, self.work, self.bulk_buffer, self.sources)?;
         epoll::add(&self.epoll, client.socket(), EventData::new_u64(index as u64), client.interest())
             .context("watching a connection")?;
         Ok(client)

@@ -10,9 +10,10 @@ use mtproxy_tests::pattern;
 use mtproxy_tests::test_client::fresh_random;
 use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
-use rustix::net::sockopt::set_tcp_nodelay;
+use rustix::net::sockopt::{set_socket_reuseaddr, set_tcp_nodelay};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send};
 
+use super::sources::Sources;
 use crate::data_centre::{SINK_PROOF_LEN, SOURCE_PROOF_LEN};
 use crate::socket_buffers::set_socket_buffers;
 use crate::work::{REQUEST_LEN, Work};
@@ -73,6 +74,7 @@ impl Client {
         options: ClientOptions,
         work: Work,
         bulk_buffer: u32,
+        sources: Option<&Sources>,
     ) -> Result<Self> {
         let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
@@ -80,6 +82,11 @@ impl Client {
         set_tcp_nodelay(&socket, true).context("TCP_NODELAY")?;
         if work.is_bulk() {
             set_socket_buffers(&socket, bulk_buffer)?;
+        }
+        if let Some(sources) = sources {
+            set_socket_reuseaddr(&socket, true).context("SO_REUSEADDR")?;
+            let own = sources.next();
+            rustix::net::bind(&socket, &own).with_context(|| format!("binding to {own}"))?;
         }
         let begun = Instant::now();
         match rustix::net::connect(&socket, &address) {

@@ -12,12 +12,12 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use mtproxy_core::dc::DcId;
 
-pub(crate) use process::DataCentre;
-pub(crate) use serve::serve;
+pub use process::DataCentre;
+pub use serve::serve;
 
 /// What is done on one port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Service {
+pub enum Service {
     /// Sends every byte back, through the ciphers of both directions.
     Echo,
     /// [`SOURCE_PROOF_LEN`] bytes of the pattern, then noise without end.
@@ -28,25 +28,25 @@ pub(crate) enum Service {
 
 /// Beginning of every download, encrypted and checked. The rest is noise: to encrypt and to check it
 /// would cost more than the relay in between.
-pub(crate) const SOURCE_PROOF_LEN: usize = 1 << 20;
+pub const SOURCE_PROOF_LEN: usize = 1 << 20;
 /// Beginning of every upload, likewise.
-pub(crate) const SINK_PROOF_LEN: usize = 1 << 16;
+pub const SINK_PROOF_LEN: usize = 1 << 16;
 /// Bytes per write of noise.
-pub(crate) const NOISE_LEN: usize = 256 * 1024;
+pub const NOISE_LEN: usize = 256 * 1024;
 
 impl Service {
     /// How many there are.
-    pub(crate) const COUNT: usize = 3;
+    pub const COUNT: usize = 3;
     /// All, by [`index`](Self::index).
-    pub(crate) const ALL: [Self; Self::COUNT] = [Self::Echo, Self::Source, Self::Sink];
+    pub const ALL: [Self; Self::COUNT] = [Self::Echo, Self::Source, Self::Sink];
 
     /// Its place among all.
-    pub(crate) fn index(self) -> usize {
+    pub fn index(self) -> usize {
         self as usize
     }
 
     /// The number under which a proxy knows it.
-    pub(crate) fn dc(self) -> DcId {
+    pub fn dc(self) -> DcId {
         DcId(match self {
             Self::Echo => 2,
             Self::Source => 4,
@@ -55,9 +55,9 @@ impl Service {
     }
 }
 
-/// Where a data centre listens, on every loopback address.
+/// Where a data centre listens, on every address of its host.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Ports {
+pub struct Ports {
     ip: Ipv4Addr,
     /// By [`Service::index`].
     ports: [u16; Service::COUNT],
@@ -65,18 +65,20 @@ pub(crate) struct Ports {
 
 impl Ports {
     /// Ports of 127.0.0.1.
-    pub(crate) fn new(ports: [u16; Service::COUNT]) -> Self {
+    #[must_use]
+    pub fn new(ports: [u16; Service::COUNT]) -> Self {
         Self { ip: Ipv4Addr::LOCALHOST, ports }
     }
 
-    /// The same ports of 127.0.0.`last`. A relay that has a data-centre address of its own shares no
+    /// The same ports of another address. A relay that has a data-centre address of its own shares no
     /// ephemeral ports in TIME-WAIT with the others.
-    pub(crate) fn at(self, last: u8) -> Self {
-        Self { ip: Ipv4Addr::new(127, 0, 0, last), ..self }
+    #[must_use]
+    pub fn at(self, ip: Ipv4Addr) -> Self {
+        Self { ip, ..self }
     }
 
     /// By [`Service::index`].
-    pub(crate) fn addresses(&self) -> [SocketAddr; Service::COUNT] {
+    pub fn addresses(&self) -> [SocketAddr; Service::COUNT] {
         self.ports.map(|port| SocketAddr::from((self.ip, port)))
     }
 }

@@ -7,38 +7,47 @@ use serde::Serialize;
 
 /// Where, when and how.
 #[derive(Clone, Debug, Serialize)]
-pub(crate) struct Machine {
-    pub(crate) cpu: String,
-    pub(crate) cores: usize,
-    pub(crate) kernel: String,
-    pub(crate) nginx: String,
+pub struct Machine {
+    /// Its model.
+    pub cpu: String,
+    /// How many this process may use.
+    pub cores: usize,
+    /// Release of the kernel.
+    pub kernel: String,
+    /// Its version, where it took part.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nginx: Option<String>,
     /// Of the work tree in which the run was started; with `+` if it had changes.
-    pub(crate) commit: String,
+    pub commit: String,
     /// UTC.
-    pub(crate) date: String,
-    pub(crate) command: String,
+    pub date: String,
+    /// The command line.
+    pub command: String,
 }
 
 impl Machine {
-    /// This one.
-    pub(crate) fn this() -> Self {
+    /// This one, seen from `program`.
+    #[must_use]
+    pub fn this(program: &str) -> Self {
         let uname = rustix::system::uname();
         let arguments: Vec<String> = std::env::args().skip(1).collect();
         Self {
             cpu: cpu_model(),
             cores: std::thread::available_parallelism().map_or(1, usize::from),
             kernel: uname.release().to_string_lossy().into_owned(),
-            nginx: nginx_version(),
+            nginx: None,
             commit: commit(),
             date: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
-            command: ["mtproxy-load".to_owned(), arguments.join(" ")].join(" ").trim().to_owned(),
+            command: [program.to_owned(), arguments.join(" ")].join(" ").trim().to_owned(),
         }
     }
 
     /// All of it in one line.
-    pub(crate) fn line(&self) -> String {
+    #[must_use]
+    pub fn line(&self) -> String {
         let Self { cpu, cores, kernel, nginx, commit, date, command } = self;
-        format!("{cpu}, {cores} cores, Linux {kernel}, {nginx}, commit {commit}, {date}, {command}")
+        let nginx = nginx.as_ref().map(|version| format!(", {version}")).unwrap_or_default();
+        format!("{cpu}, {cores} cores, Linux {kernel}{nginx}, commit {commit}, {date}, {command}")
     }
 }
 
@@ -46,12 +55,6 @@ fn cpu_model() -> String {
     let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = info.lines().find_map(|line| line.strip_prefix("model name")?.split(": ").nth(1));
     model.unwrap_or("unknown CPU").to_owned()
-}
-
-fn nginx_version() -> String {
-    // It answers on standard error: "nginx version: nginx/1.22.1".
-    let output = Command::new("nginx").arg("-v").output().map(|output| output.stderr).unwrap_or_default();
-    String::from_utf8_lossy(&output).trim().trim_start_matches("nginx version: ").to_owned()
 }
 
 fn commit() -> String {
