@@ -280,7 +280,7 @@ impl<R: Routes, P: SourcePorts, B: Pulse> Datapath for Xdp<R, P, B> {
     fn transmit(&mut self, now: Now, engine: &mut Engine) {
         self.relay.transmit(now, engine);
         let socket = &mut self.link().socket;
-        // A socket that is broken stays so: packets are lost, and the interface's watcher replaces it.
+        // A socket that is broken says so to the next wait, which ends the shard.
         let _ = socket.flush();
         let _ = socket.refill();
     }
