@@ -71,13 +71,13 @@ impl Scene {
         }
     }
 
-    /// A turn; SYN and SYN-ACK are answered at once.
+    /// A turn, and more while texts are left for the next one; SYN and SYN-ACK are answered at once.
     fn exchange(&mut self, burst: &mut Burst) {
         loop {
             self.pass(TURN);
             self.turn(burst);
             self.hear();
-            if self.greeted.is_empty() {
+            if self.greeted.is_empty() && !self.relay.is_busy() {
                 return;
             }
             while let Some(end) = self.greeted.pop() {
