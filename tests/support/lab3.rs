@@ -12,9 +12,11 @@
 //! server with one network card does. The AF_XDP datapath binds to that interface. Neighbours and routes
 //! are the kernel's: nothing is configured that a real host would have to learn.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::io::ErrorKind;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 
 use crate::net_ns::{ConfigurationError, NetNs};
+use crate::socket::PATIENCE;
 use crate::veth_pair::{ETHERNET_MTU, Offloads, VethEnd, VethPair};
 
 /// The proxy's only interface.
@@ -82,7 +84,27 @@ impl Lab3 {
         for address in Self::client_addresses().skip(1) {
             lab.client.ip(&format!("address add {address}/24 dev cl0"))?;
         }
+        lab.await_neighbours();
         Ok(lab)
+    }
+
+    /// Waits until every host and the router have found each other in both families. On a link that has just come up the kernel's
+    /// first solicitation may stay unanswered, and it asks again only after a second: until then a client would send
+    /// its SYN once more, by another queue, since a veth chooses queues by a number that changes with it.
+    fn await_neighbours(&self) {
+        for (network, host) in [(0, &self.proxy), (1, &self.client), (2, &self.dc)] {
+            let router_ends: [IpAddr; 2] = [v4(network, 1).into(), v6(network, 1).into()];
+            host.enter(|| {
+                for ip in router_ends {
+                    // Nobody listens there: the answer is a reset, and shows that packets come and go.
+                    let refused = TcpStream::connect_timeout(&SocketAddr::new(ip, 1), PATIENCE);
+                    assert_eq!(
+                        refused.map_err(|error| error.kind()).err(),
+                        Some(ErrorKind::ConnectionRefused)
+                    );
+                }
+            });
+        }
     }
 
     /// As [`new`](Self::new); without root it says that the test at hand is skipped, and why.
