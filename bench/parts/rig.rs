@@ -15,6 +15,7 @@ use mtproxy_core::random::Random;
 use mtproxy_core::secret::{Key, Secret, SecretKind};
 use mtproxy_core::stream::StreamId;
 use mtproxy_core::time::{Instant, Now, UnixSeconds};
+use mtproxy_tests::cast::{ends_in_memory, proxy_in_memory};
 use mtproxy_tests::client_codec::{ClientCodec, ClientOptions};
 use mtproxy_tests::tls_record::{CHANGE_CIPHER_SPEC, CLIENT_BODY_LEN_MAX, write_records};
 
@@ -148,7 +149,7 @@ impl Rig {
     pub fn establish(&mut self, source: u32, hello: Option<&mut [u8]>, init: &mut [u8]) -> Streams {
         let source = IpAddr::V4(Ipv4Addr::from_bits(0x0a00_0000 | source & 0x00ff_ffff));
         self.actions.clear();
-        let client = self.engine.accept(now(), source, &mut self.actions);
+        let client = self.engine.accept(now(), ends_in_memory(source), &mut self.actions);
         if let Some(hello) = hello {
             self.input(Input::Bytes(client, hello));
             let sent = self.written_to(client);
@@ -158,7 +159,7 @@ impl Rig {
         self.input(Input::Bytes(client, init));
         let upstream = self.dialled().expect("an authentic init frame makes the engine dial");
         let sent = self.written_to(upstream);
-        self.input(Input::Connected(upstream));
+        self.input(Input::Connected(upstream, proxy_in_memory()));
         self.engine.sent(now(), upstream, sent, &mut self.actions);
         Streams { client, upstream }
     }

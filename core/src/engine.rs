@@ -11,7 +11,7 @@
 //!
 //! See the crate's front page for a complete drive of one session.
 
-use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::action::Actions;
@@ -27,14 +27,14 @@ use crate::policy::replay::HelloAdmission;
 use crate::random::Random;
 use crate::session::{Phase, Session, Sessions, Shared, Turn};
 use crate::session_key::SessionKey;
-use crate::stream::{Leg, StreamId, Streams};
+use crate::stream::{Endpoints, Leg, StreamId, Streams};
 use crate::time::{Instant, Now};
 
 /// What the world tells the engine about one stream.
 #[derive(Debug)]
 pub enum Input<'a> {
-    /// A dialled stream is connected.
-    Connected(StreamId),
+    /// A dialled stream is connected, from this address of ours.
+    Connected(StreamId, SocketAddr),
     /// A dialled stream cannot be connected.
     DialFailed(StreamId, DialError),
     /// Bytes have come. They are transformed in place; `Relay` actions point into them.
@@ -52,7 +52,7 @@ pub enum Input<'a> {
 impl Input<'_> {
     fn stream(&self) -> StreamId {
         match self {
-            Self::Connected(stream)
+            Self::Connected(stream, _)
             | Self::DialFailed(stream, _)
             | Self::Bytes(stream, _)
             | Self::PassedOn(stream, _)
@@ -134,15 +134,15 @@ impl Engine {
         self.shared.config = config;
     }
 
-    /// A client at `source` has connected: names its stream.
-    pub fn accept(&mut self, now: Now, source: IpAddr, actions: &mut Actions) -> StreamId {
+    /// A client has connected: names its stream.
+    pub fn accept(&mut self, now: Now, ends: Endpoints, actions: &mut Actions) -> StreamId {
         self.sessions_opened += 1;
         let number = SessionNumber(self.sessions_opened);
         let shared = &mut self.shared;
         let mut client = None;
         let session = self.sessions.insert_with(|key| {
             let stream = *client.insert(shared.streams.open(key, Leg::Client));
-            Session::begin(number, stream, source.to_canonical(), now.instant)
+            Session::begin(number, stream, ends.to_canonical(), now.instant)
         });
         let mut turn = Turn { now, session, number, shared, actions };
         turn.arm(Deadline::FirstByte);
@@ -161,7 +161,7 @@ impl Engine {
         self.in_session(now, key, actions, |session, turn| match input {
             Input::Bytes(_, bytes) => session.receive(leg, bytes, turn),
             Input::PassedOn(_, len) => session.passed_on(leg, len, turn),
-            Input::Connected(_) => session.connected(turn),
+            Input::Connected(..) => session.connected(turn),
             Input::DialFailed(_, why) => session.dial_failed(why, turn),
             Input::Eof(_) => session.ended(leg, turn),
             Input::Reset(stream) => session.reset(leg, stream, turn),

@@ -26,6 +26,7 @@
 //! use mtproxy_core::policy::replay::{ENTRIES_DEFAULT, ReplayCache};
 //! use mtproxy_core::random::Random;
 //! use mtproxy_core::secret::{Secret, SecretKind};
+//! use mtproxy_core::stream::Endpoints;
 //! use mtproxy_core::time::Now;
 //! use mtproxy_core::transport::Transport;
 //!
@@ -43,7 +44,11 @@
 //!
 //! // A client connects and sends its init frame …
 //! let (now, mut actions) = (Now::default(), Actions::new());
-//! let client = engine.accept(now, "192.0.2.7".parse().unwrap(), &mut actions);
+//! let ends = Endpoints {
+//!     local: "198.51.100.1:443".parse().unwrap(),
+//!     remote: "192.0.2.7:50000".parse().unwrap(),
+//! };
+//! let client = engine.accept(now, ends, &mut actions);
 //! actions.clear();
 //! let init = ComposedInitFrame::random(&mut random, Some(secret.key()), Transport::Intermediate, DcId(4));
 //! let mut bytes = init.wire;

@@ -3,6 +3,8 @@
 //! A stream is one TCP connection as an ordered pair of byte sequences. The engine names it; the datapath
 //! knows the socket, or the TCB, behind the name.
 
+use std::net::SocketAddr;
+
 use slotmap::{DefaultKey, Key, KeyData, SlotMap};
 
 use crate::session_key::SessionKey;
@@ -30,6 +32,24 @@ impl StreamId {
     #[must_use]
     pub fn from_u64(value: u64) -> Self {
         Self(KeyData::from_ffi(value).into())
+    }
+}
+
+/// Both ends of a connection, as this host sees them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Endpoints {
+    /// Ours.
+    pub local: SocketAddr,
+    /// The peer's.
+    pub remote: SocketAddr,
+}
+
+impl Endpoints {
+    /// The same, with an IPv4 address where an IPv6 one only stands for it (a listener for both families).
+    #[must_use]
+    pub fn to_canonical(self) -> Self {
+        let canonical = |at: SocketAddr| SocketAddr::new(at.ip().to_canonical(), at.port());
+        Self { local: canonical(self.local), remote: canonical(self.remote) }
     }
 }
 

@@ -26,7 +26,7 @@ fn what_comes_late_for_a_stream_that_is_gone_is_ignored() {
     let mut actions = Actions::new();
     for gone in [client, upstream] {
         let engine = &mut scene.world.engine;
-        engine.handle(now, Input::Connected(gone), &mut actions);
+        engine.handle(now, Input::Connected(gone, driver::address(driver::OUR_ADDRESS)), &mut actions);
         engine.handle(now, Input::DialFailed(gone, DialError::Refused), &mut actions);
         engine.handle(now, Input::Bytes(gone, &mut [1, 2, 3]), &mut actions);
         engine.handle(now, Input::PassedOn(gone, 5), &mut actions);

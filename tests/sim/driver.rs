@@ -19,6 +19,7 @@ use crate::sabotage::Sabotage;
 use crate::schedule::{End, Moment};
 use crate::violation::Violation;
 use crate::world::World;
+use mtproxy_tests::cast::{ends_in_memory, proxy_in_memory};
 use mtproxy_tests::dice::Dice;
 
 /// The driver's end of a stream.
@@ -59,7 +60,7 @@ impl Driver {
     ) -> Result<StreamId, Violation> {
         let now = world.schedule.now();
         world.witness.accepts(client, world.schedule.elapsed);
-        let stream = self.engine.accept(now, source, &mut self.actions);
+        let stream = self.engine.accept(now, ends_in_memory(source), &mut self.actions);
         world.witness.accepted(client, stream)?;
         let socket = self.sockets.entry(stream).or_default();
         socket.connection = Some(connection);
@@ -79,7 +80,7 @@ impl Driver {
             socket.connection = Some(connection);
             socket.draw_habits(&mut world.dice);
         }
-        self.hand_in(stream, Input::Connected(stream), world)?;
+        self.hand_in(stream, Input::Connected(stream, proxy_in_memory()), world)?;
         self.flush(stream, world)
     }
 

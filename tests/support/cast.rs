@@ -1,7 +1,10 @@
 //! Who the tests' clients are: one secret, one domain, and every kind of client that may have them.
 
+use std::net::{IpAddr, SocketAddr};
+
 use mtproxy_core::dc::DcId;
 use mtproxy_core::secret::{Key, Secret, SecretKind};
+use mtproxy_core::stream::Endpoints;
 use mtproxy_core::transport::Transport;
 
 use crate::client_codec::ClientOptions;
@@ -13,6 +16,19 @@ use crate::test_client::unix_seconds;
 pub const KEY: Key = *b"sixteen byte key";
 /// What ee clients greet.
 pub const DOMAIN: &str = "front.example";
+
+/// The address that the proxy is reached at and dials from, where there is no network but memory.
+#[must_use]
+pub fn proxy_in_memory() -> SocketAddr {
+    SocketAddr::from(([203, 0, 113, 1], 443))
+}
+
+/// The ends of the connection of a client that is in memory, too.
+#[must_use]
+pub fn ends_in_memory(source: IpAddr) -> Endpoints {
+    const CLIENT_PORT: u16 = 50_000;
+    Endpoints { local: proxy_in_memory(), remote: SocketAddr::new(source, CLIENT_PORT) }
+}
 
 /// The kinds of client there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,7 +10,7 @@ use std::time::Duration;
 use mtproxy_core::action::{Action, Actions};
 use mtproxy_core::engine::{Direction, Engine, Input};
 use mtproxy_core::event::DialError;
-use mtproxy_core::stream::StreamId;
+use mtproxy_core::stream::{Endpoints, StreamId};
 
 use crate::deployment;
 use crate::script::Scene;
@@ -98,9 +98,9 @@ impl Stage for EngineStage {
     }
 
     fn connect(&mut self, is_v6: bool) -> usize {
-        let source = deployment::client_address(is_v6, 0).ip();
+        let (local, remote) = (deployment::proxy_address(is_v6), deployment::client_address(is_v6, 0));
         let now = deployment::now(self.elapsed, self.unix_seconds);
-        let stream = self.engine.accept(now, source, &mut self.actions);
+        let stream = self.engine.accept(now, Endpoints { local, remote }, &mut self.actions);
         let connection = self.wire(stream, Queue::default());
         self.carry_out(&[]);
         connection
@@ -195,7 +195,7 @@ impl EngineStage {
             let queue = self.waiting.remove(&stream).unwrap_or_default();
             let connection = self.wire(stream, queue);
             self.accepted.push_back((who, connection));
-            self.tell(Input::Connected(stream));
+            self.tell(Input::Connected(stream, deployment::proxy_address(address.is_ipv6())));
         } else {
             self.tell(Input::DialFailed(stream, DialError::Refused));
         }

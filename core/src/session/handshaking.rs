@@ -4,7 +4,6 @@
 //! obfuscated2 init frame, and everything else. Until that is decided every byte is kept, because a
 //! stranger's bytes belong to the real site (protocol.md sections 3.5 and 6).
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::{Greeted, Phase, Relaying, Turn};
@@ -18,7 +17,7 @@ use crate::fake_tls::{
 };
 use crate::obfuscated2::{INIT_FRAME_LEN, is_surely_http};
 use crate::session::Farewell;
-use crate::stream::StreamId;
+use crate::stream::{Endpoints, StreamId};
 
 /// The front of a stranger that greeted no domain of ours.
 const DEFAULT_FRONT: usize = 0;
@@ -26,7 +25,7 @@ const DEFAULT_FRONT: usize = 0;
 /// A client that is not yet known.
 pub(crate) struct Handshaking {
     client: StreamId,
-    source: IpAddr,
+    ends: Endpoints,
     received: Vec<u8>,
     hello: HelloReassembly,
     /// No secret opens its first 64 bytes; if it is not fronted yet, its hello is not complete.
@@ -42,8 +41,8 @@ enum Judgement {
 }
 
 impl Handshaking {
-    pub(crate) fn begin(client: StreamId, source: IpAddr) -> Self {
-        Self { client, source, received: Vec::new(), hello: HelloReassembly::default(), is_stranger: false }
+    pub(crate) fn begin(client: StreamId, ends: Endpoints) -> Self {
+        Self { client, ends, received: Vec::new(), hello: HelloReassembly::default(), is_stranger: false }
     }
 
     pub(crate) fn credit(&self) -> usize {
@@ -133,7 +132,7 @@ impl Handshaking {
         if trailing_len > 0 {
             return self.front(front, PeerMisbehaved::TrailingData, turn);
         }
-        let likely = turn.shared.recent_secrets.likely(self.source);
+        let likely = turn.shared.recent_secrets.likely(self.ends.remote.ip());
         let Some((secret, clock)) = config.credentials.authenticate_hello(&hello, likely) else {
             return self.front(front, PeerMisbehaved::UnauthenticHello, turn);
         };
@@ -145,7 +144,7 @@ impl Handshaking {
             Ok(suite) => suite,
             Err(why) => return self.front(front, why, turn),
         };
-        turn.remember_secret(self.source, secret);
+        turn.remember_secret(self.ends.remote.ip(), secret);
         let flight_len = config.fronts.get(front).map_or(0, |front| front.flight_len);
         let hmac = config.credentials.hmac(secret).expect("the secret was found in these credentials");
         turn.greet_with(self.client, |out, key_shares, random| {
@@ -159,7 +158,7 @@ impl Handshaking {
     fn authenticate(mut self, turn: &mut Turn<'_>) -> Phase {
         let config = Arc::clone(&turn.shared.config);
         let frame = self.received.first_chunk().expect("judge saw a whole init frame");
-        let likely = turn.shared.recent_secrets.likely(self.source);
+        let likely = turn.shared.recent_secrets.likely(self.ends.remote.ip());
         let Some((secret, opened)) = config.credentials.authenticate_init_frame(frame, likely) else {
             self.is_stranger = true;
             if !config.fronts.is_empty() && matches!(self.judge_stranger(), Judgement::Wait) {
@@ -173,7 +172,7 @@ impl Handshaking {
             };
             return self.front_greeted(why, turn);
         };
-        turn.remember_secret(self.source, secret);
+        turn.remember_secret(self.ends.remote.ip(), secret);
         let mut phase = Relaying::dial(turn, self.client, secret, opened, None);
         if let Phase::Dialing(dialing) = &mut phase {
             let payload = &mut self.received[INIT_FRAME_LEN..];

@@ -23,15 +23,13 @@ mod handshaking;
 mod relaying;
 mod turn;
 
-use std::net::IpAddr;
-
 use slotmap::{DefaultKey, SlotMap};
 
 use crate::deadline::Deadline;
 use crate::error::{DropReason, PeerMisbehaved};
 use crate::event::{DialError, SessionNumber, What};
 use crate::session_key::SessionKey;
-use crate::stream::{Leg, StreamId};
+use crate::stream::{Endpoints, Leg, StreamId};
 use crate::time::Instant;
 
 pub(crate) use closing::Closing;
@@ -106,8 +104,8 @@ pub(crate) enum Phase {
 }
 
 impl Session {
-    pub(crate) fn begin(number: SessionNumber, client: StreamId, source: IpAddr, now: Instant) -> Self {
-        let phase = Phase::Handshaking(Handshaking::begin(client, source));
+    pub(crate) fn begin(number: SessionNumber, client: StreamId, ends: Endpoints, now: Instant) -> Self {
+        let phase = Phase::Handshaking(Handshaking::begin(client, ends));
         Self { number, opened_at: now, phase, from_client_bytes: 0, from_upstream_bytes: 0 }
     }
 

@@ -23,7 +23,7 @@ use mtproxy_core::keyed_hash::KeyedHash;
 use mtproxy_core::policy::replay::{ENTRIES_DEFAULT, ReplayCache};
 use mtproxy_core::random::Random;
 use mtproxy_core::secret::{Secret, SecretKind};
-use mtproxy_core::stream::StreamId;
+use mtproxy_core::stream::{Endpoints, StreamId};
 use mtproxy_core::time::{Instant, Now, UnixSeconds};
 
 /// The wall clock when every world begins.
@@ -36,11 +36,20 @@ pub(crate) const FRONT_DOMAIN: &str = "front.example";
 pub(crate) const FRONT_ADDRESSES: [&str; 2] = ["198.51.100.1:443", "198.51.100.2:443"];
 pub(crate) const OTHER_DOMAIN: &str = "other.example";
 pub(crate) const OTHER_ADDRESS: &str = "198.51.100.3:443";
+/// Where clients reach the proxy, and whence it dials.
+pub(crate) const OUR_ADDRESS: &str = "203.0.113.1:443";
+/// The port of every client.
+const CLIENT_PORT: u16 = 50_000;
 /// Size of the fronts' first flight.
 pub(crate) const FLIGHT_LEN: u16 = 2000;
 
 pub(crate) fn address(text: &str) -> SocketAddr {
     text.parse().unwrap()
+}
+
+/// The ends of a client's connection.
+pub(crate) fn ends(source: IpAddr) -> Endpoints {
+    Endpoints { local: address(OUR_ADDRESS), remote: SocketAddr::new(source, CLIENT_PORT) }
 }
 
 pub(crate) fn plain() -> Secret {
@@ -156,7 +165,7 @@ impl World {
 
     pub(crate) fn connect_from(&mut self, source: IpAddr) -> StreamId {
         let now = self.now();
-        let stream = self.engine.accept(now, source, &mut self.actions);
+        let stream = self.engine.accept(now, ends(source), &mut self.actions);
         self.wires.insert(stream, Wire { is_connected: true, ..Wire::default() });
         self.carry_out(&[]);
         stream
@@ -184,7 +193,7 @@ impl World {
     /// The dialled address answers, and takes what is queued for it.
     pub(crate) fn answer(&mut self, stream: StreamId) {
         self.wires.get_mut(&stream).unwrap().is_connected = true;
-        self.tell(Input::Connected(stream));
+        self.tell(Input::Connected(stream, address(OUR_ADDRESS)));
         self.flush(stream);
     }
 

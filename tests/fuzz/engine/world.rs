@@ -24,6 +24,7 @@ use mtproxy_core::random::Random;
 use mtproxy_core::secret::{Secret, SecretKind};
 use mtproxy_core::stream::{Leg, StreamId};
 use mtproxy_core::time::{Instant, Now, UnixSeconds};
+use mtproxy_tests::cast::{ends_in_memory, proxy_in_memory};
 
 use super::PAYLOAD_LEN_MAX;
 use super::person::{DOMAIN, FAKE_TLS_KEY, OTHER_DOMAIN, PADDED_KEY, PLAIN_KEY, Person};
@@ -143,7 +144,7 @@ impl World {
         let person = Person::new(kind, index as u8 + 1, client_clock, &self.overheard);
         self.overheard = person.opening().to_vec();
         let source = IpAddr::from([192, 0, 2, number as u8 % 4]);
-        let client = self.engine.accept(now, source, &mut self.actions);
+        let client = self.engine.accept(now, ends_in_memory(source), &mut self.actions);
         self.sessions.push(Session {
             person,
             standing: Standing::Unknown,
@@ -211,7 +212,7 @@ impl World {
 
     pub(crate) fn answer(&mut self, dialled: StreamId) {
         self.wire(dialled).is_connected = true;
-        self.tell(self.wires[&dialled].session, Input::Connected(dialled));
+        self.tell(self.wires[&dialled].session, Input::Connected(dialled, proxy_in_memory()));
     }
 
     pub(crate) fn refuse(&mut self, dialled: StreamId, why: DialError) {
@@ -273,7 +274,7 @@ impl World {
         let (stream, now) = (self.gone[who % self.gone.len()], self.now());
         let mut bytes = [0; 9];
         let input = match number % 6 {
-            0 => Input::Connected(stream),
+            0 => Input::Connected(stream, proxy_in_memory()),
             1 => Input::DialFailed(stream, DialError::TimedOut),
             2 => Input::Bytes(stream, &mut bytes),
             3 => Input::PassedOn(stream, number),

@@ -176,6 +176,7 @@ mod tests {
     use mtproxy_core::policy::replay::ReplayCache;
     use mtproxy_core::random::Random;
     use mtproxy_core::secret::{Secret, SecretKind};
+    use mtproxy_core::stream::Endpoints;
 
     use crate::telemetry::metrics::{Metrics, Shards, WorkerCounters};
 
@@ -226,7 +227,9 @@ mod tests {
 
         fn receive(&mut self, now: Now, engine: &mut Engine) {
             if self.turns == 1 {
-                engine.accept(now, [192, 0, 2, 1].into(), &mut self.actions);
+                let at = |text: &str| text.parse().unwrap();
+                let ends = Endpoints { local: at("192.0.2.2:443"), remote: at("192.0.2.1:50000") };
+                engine.accept(now, ends, &mut self.actions);
             }
             if self.turns == 2 && self.client_leaves {
                 engine.stop(now, &mut self.actions);

@@ -17,7 +17,7 @@ pub mod xdp;
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::time::Duration;
 
 use mtproxy_core::action::Action;
@@ -75,6 +75,9 @@ pub trait Datapath {
     /// Shows what the datapath counts.
     fn publish(&self, counters: &WorkerCounters);
 }
+
+/// What is said for an address that the kernel would not tell: of a connection that was gone at once.
+const UNKNOWN_ADDRESS: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0));
 
 /// Something that happened while actions were carried out, to be told to the engine behind them.
 #[derive(Debug)]

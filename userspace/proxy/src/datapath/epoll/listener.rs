@@ -5,22 +5,24 @@
 //! [`PAUSE`].
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use mtproxy_core::stream::Endpoints;
 use mtproxy_core::time::Instant;
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::io::Errno;
 use rustix::net::sockopt::{set_ipv6_v6only, set_socket_reuseaddr, set_socket_reuseport, set_tcp_nodelay};
 use rustix::net::{
-    AddressFamily, SocketFlags, SocketType, acceptfrom_with, bind as bind_socket, ipproto, listen,
-    socket_with,
+    AddressFamily, SocketFlags, SocketType, acceptfrom_with, bind as bind_socket, getsockname, ipproto,
+    listen, socket_with,
 };
 
 use super::NOT_A_STREAM;
+use crate::datapath::UNKNOWN_ADDRESS;
 
 /// How long accepting pauses. Long enough not to burn the CPU, short enough not to be felt.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -48,6 +50,11 @@ pub fn bind(address: SocketAddr) -> io::Result<OwnedFd> {
     bind_socket(&fd, &address)?;
     listen(&fd, BACKLOG)?;
     Ok(fd)
+}
+
+/// Our end of a connection. A kernel that does not tell has lost it already.
+pub(super) fn local_address(fd: &OwnedFd) -> SocketAddr {
+    getsockname(fd).ok().and_then(|any| SocketAddr::try_from(any).ok()).unwrap_or(UNKNOWN_ADDRESS)
 }
 
 /// How many clients there may be, over all workers.
@@ -102,7 +109,7 @@ impl Listeners {
         epoll: &OwnedFd,
         listener: usize,
         now: Instant,
-    ) -> Option<(OwnedFd, IpAddr)> {
+    ) -> Option<(OwnedFd, Endpoints)> {
         loop {
             let fd = self.fds.get(listener)?;
             if self.resume_at.is_some() {
@@ -114,8 +121,10 @@ impl Listeners {
             }
             match acceptfrom_with(fd, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
                 Ok((client, address)) => {
-                    let peer = address.and_then(|any| SocketAddr::try_from(any).ok());
-                    return Some((client, peer.map_or(IpAddr::from([0, 0, 0, 0]), |peer| peer.ip())));
+                    let remote = address.and_then(|any| SocketAddr::try_from(any).ok());
+                    let remote = remote.unwrap_or(UNKNOWN_ADDRESS);
+                    let local = local_address(&client);
+                    return Some((client, Endpoints { local, remote }));
                 }
                 Err(Errno::AGAIN) => {
                     self.limit.release();

@@ -20,14 +20,13 @@ mod socket;
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use mtproxy_core::action::{Action, Actions};
 use mtproxy_core::engine::{Direction, Engine, Input};
 use mtproxy_core::event::{DialError, Event};
-use mtproxy_core::stream::StreamId;
+use mtproxy_core::stream::{Endpoints, StreamId};
 use mtproxy_core::time::{Instant, Now};
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::fs::Timespec;
@@ -203,13 +202,13 @@ impl<E: Elsewhere> Epoll<E> {
     fn accept(&mut self, listener: usize, now: Now, engine: &mut Engine) {
         let most = if self.events.len() > 1 { ACCEPTS_PER_TURN } else { 1 };
         for _ in 0..most {
-            let Some((fd, peer)) = self.listeners.accept(&self.epoll, listener, now.instant) else { return };
-            self.adopt(fd, peer, now, engine);
+            let Some((fd, ends)) = self.listeners.accept(&self.epoll, listener, now.instant) else { return };
+            self.adopt(fd, ends, now, engine);
         }
     }
 
-    fn adopt(&mut self, fd: OwnedFd, peer: IpAddr, now: Now, engine: &mut Engine) {
-        let stream = engine.accept(now, peer, &mut self.actions);
+    fn adopt(&mut self, fd: OwnedFd, ends: Endpoints, now: Now, engine: &mut Engine) {
+        let stream = engine.accept(now, ends, &mut self.actions);
         let socket = Socket::accepted(stream, fd);
         let registered = socket.register(&self.epoll);
         self.insert(stream, socket);
@@ -230,8 +229,8 @@ impl<E: Elsewhere> Epoll<E> {
                     self.outcomes.push_back(Outcome::DialFailed(stream, dial::classify(error)));
                     return self.settle(now, engine, Payload::Here(&[]));
                 }
-                Some(Ok(())) => {
-                    engine.handle(now, Input::Connected(stream), &mut self.actions);
+                Some(Ok(local)) => {
+                    engine.handle(now, Input::Connected(stream, local), &mut self.actions);
                     self.settle(now, engine, Payload::Here(&[]));
                 }
             }

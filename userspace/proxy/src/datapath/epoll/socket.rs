@@ -1,6 +1,7 @@
 //! One connection: its descriptor, what epoll last said about it, and what waits to be sent.
 
 use std::io::IoSlice;
+use std::net::SocketAddr;
 use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
@@ -13,9 +14,10 @@ use rustix::net::sockopt::{set_socket_linger, socket_error};
 use rustix::net::{RecvFlags, SendFlags, Shutdown};
 
 use super::READ_BUFFER_BYTES;
+use super::listener::local_address;
 use super::pipe::{BULK_BYTES_MIN, Pipe, PipePool};
-use crate::datapath::Waiting;
 use crate::datapath::buffers::{BufferPool, OutputQueue};
+use crate::datapath::{UNKNOWN_ADDRESS, Waiting};
 
 /// Slices of one gathered write. A full read buffer of fake TLS is ten small records and four large ones,
 /// two slices each.
@@ -180,8 +182,9 @@ impl Socket {
         self.register(epoll)
     }
 
-    /// The end of the dial that `flags` may be about; `None` if it is still on its way.
-    pub(super) fn dial_result(&mut self, flags: EventFlags) -> Option<Result<(), Errno>> {
+    /// The end of the dial that `flags` may be about, with our address if it went well; `None` if it is still on its
+    /// way.
+    pub(super) fn dial_result(&mut self, flags: EventFlags) -> Option<Result<SocketAddr, Errno>> {
         if flags.intersects(EventFlags::ERR | EventFlags::HUP) {
             let error =
                 self.fd.as_ref().map_or(Err(Errno::BADF), |fd| socket_error(fd).and_then(|result| result));
@@ -193,7 +196,7 @@ impl Socket {
         }
         self.state = State::Open;
         self.writable = true;
-        Some(Ok(()))
+        Some(Ok(self.fd.as_ref().map_or(UNKNOWN_ADDRESS, local_address)))
     }
 
     pub(super) fn notice(&mut self, flags: EventFlags) {

@@ -9,7 +9,7 @@ use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use mtproxy_core::engine::{Direction, Engine, Input};
-use mtproxy_core::stream::StreamId;
+use mtproxy_core::stream::{Endpoints, StreamId};
 use mtproxy_core::time::{Instant as CoreInstant, Now};
 use mtproxy_tcp::link::Link;
 use mtproxy_tcp::time::Instant;
@@ -155,7 +155,8 @@ impl<L: Link, P: SourcePorts> Relay<L, P> {
                 let Streams { stack, link, now: instant, .. } = &mut self.sockets.elsewhere;
                 return stack.abort(*instant, connection, link);
             }
-            let stream = engine.accept(now, remote.ip(), &mut self.sockets.actions);
+            let ends = Endpoints { local: self.streams().local(connection), remote };
+            let stream = engine.accept(now, ends, &mut self.sockets.actions);
             self.streams().insert_client(stream, connection);
             return self.sockets.settle(now, engine, Payload::Here(&[]));
         }
@@ -166,7 +167,8 @@ impl<L: Link, P: SourcePorts> Relay<L, P> {
                 let is_here = self.arrived_on == ArrivedOn::OurQueue;
                 self.streams().learn(connection, is_here);
                 let sent = self.streams().open(stream);
-                engine.handle(now, Input::Connected(stream), &mut self.sockets.actions);
+                let local = self.streams().local(connection);
+                engine.handle(now, Input::Connected(stream, local), &mut self.sockets.actions);
                 self.sockets.settle(now, engine, Payload::Here(&[]));
                 self.sent(stream, sent, now, engine);
             }

@@ -24,7 +24,7 @@ use mtproxy_tcp::{ConnectError, ConnectFailure, ConnectionId, Read, Stack};
 
 use super::super::buffers::BufferPool;
 use super::super::epoll::ConnectionLimit;
-use super::super::{Elsewhere, Outcome, Outcomes, Payload, Waiting};
+use super::super::{Elsewhere, Outcome, Outcomes, Payload, UNKNOWN_ADDRESS, Waiting};
 use super::ports::{Ask, PortCounts};
 
 /// Chooses our own address and port for a connection, and takes the port back. What is not said otherwise suits ports that are
@@ -172,6 +172,11 @@ impl<L: Link, P: SourcePorts> Streams<L, P> {
         let stream = self.of_connection.get(connection.slot()).copied().flatten()?;
         let carried = self.carried.get(stream.slot())?.as_ref()?;
         (carried.stream == stream && carried.connection == Some(connection)).then_some(stream)
+    }
+
+    /// Our end of a connection that has just been opened.
+    pub(super) fn local(&self, connection: ConnectionId) -> SocketAddr {
+        self.stack.endpoints(connection).map_or(UNKNOWN_ADDRESS, |(local, _)| local)
     }
 
     /// The first reply to a dial has come to this shard's queue, or else by way of another's.

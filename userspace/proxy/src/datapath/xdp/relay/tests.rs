@@ -252,7 +252,11 @@ fn an_event_of_a_connection_that_is_gone_is_not_the_next_ones_in_its_slot() {
     let now = world.now;
     let accept = |world: &mut World, port| {
         let source = SocketAddr::new(front().ip(), port);
-        let stream = world.engine.accept(now, source.ip(), &mut world.relay.sockets.actions);
+        let stream = world.engine.accept(
+            now,
+            Endpoints { local: proxy(), remote: source },
+            &mut world.relay.sockets.actions,
+        );
         let streams = world.relay.streams();
         assert!(streams.admit());
         let connection = streams.stack.connect(streams.now, proxy(), source, &mut streams.link).unwrap();
