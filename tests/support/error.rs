@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::middle_proxy::LinkFault;
+
 /// A violation of protocol.md by the other side.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PeerError {
@@ -26,6 +28,14 @@ pub enum PeerError {
     UnknownProtocolTag,
     /// A packet that is neither `req_pq_multi` nor one of our commands.
     UnknownPacket,
+    /// A violation of section 7 on a link to a middle proxy.
+    Link(LinkFault),
+}
+
+impl From<LinkFault> for PeerError {
+    fn from(fault: LinkFault) -> Self {
+        Self::Link(fault)
+    }
 }
 
 impl fmt::Display for PeerError {
@@ -38,6 +48,7 @@ impl fmt::Display for PeerError {
             }
             Self::PacketLength { found } => write!(f, "found a packet of {found} bytes"),
             Self::UnknownProtocolTag => f.write_str("the init frame opens to no protocol tag"),
+            Self::Link(fault) => write!(f, "on a link: {fault}"),
             Self::UnknownPacket => f.write_str("found a packet that is neither req_pq_multi nor a command"),
         }
     }

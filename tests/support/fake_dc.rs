@@ -71,7 +71,7 @@ impl FakeDc {
     #[must_use]
     pub fn start_on(address: SocketAddr, mode: DcMode) -> Self {
         let mut connections = 0u64;
-        let converse = move || {
+        let converse = move |_| {
             connections += 1;
             let mut seed = [0; 32];
             seed[..8].copy_from_slice(&connections.to_le_bytes());
@@ -110,6 +110,7 @@ mod tests {
             for transport in [Transport::Abridged, Transport::Intermediate, Transport::PaddedIntermediate] {
                 let mut client = client(&dc, transport);
                 client.ask_for_pq();
+                client.exchange_confirmed_echo(b"to be said twice");
                 client.download(1_000_001);
                 let seen = dc.sessions().pop().unwrap();
                 assert_eq!(seen.report.init, Some((DcId(2), transport)));

@@ -43,7 +43,7 @@ impl FrontSite {
     /// A site on `address`; port 0 is a free one.
     #[must_use]
     pub fn start_on(address: SocketAddr, manner: FrontManner) -> Self {
-        Self { server: Server::start(address, move || FrontCodec::new(manner)) }
+        Self { server: Server::start(address, move |_| FrontCodec::new(manner)) }
     }
 
     /// The bytes it answers with, always the same.

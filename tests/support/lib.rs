@@ -1,9 +1,11 @@
-//! The peers of an MTProto proxy, for tests and benchmarks: clients, data centres, a front site.
+//! The peers of an MTProto proxy, for tests and benchmarks: clients, data centres, middle
+//! proxies, a front site.
 //!
 //! ```text
 //!   bytes only, no I/O              on real sockets
 //!   ClientCodec ──────────────────▶ TestClient   plain, dd and ee clients
 //!   DcCodec ──────────────────────▶ FakeDc       a data centre that does as packets command
+//!   MiddleProxyCodec ─────────────▶ FakeMiddleProxy  the same behind links, well-behaved or not
 //!                                   FrontSite    the real site behind which the proxy hides
 //!                                   Socket       a stranger: raw bytes with bounded waits
 //!                                   ProxyProcess the proxy under test, and what it costs
@@ -26,10 +28,13 @@ pub mod dc_codec;
 pub mod dice;
 pub mod error;
 pub mod fake_dc;
+pub mod fake_middle_proxy;
 pub mod framing;
 pub mod front_site;
 pub mod lab3;
 pub mod metrics_page;
+pub mod middle_proxy;
+pub mod middle_proxy_files;
 pub mod mtproto;
 pub mod namespace_scene;
 pub mod net_ns;
@@ -49,8 +54,11 @@ pub use command::Command;
 pub use dc_codec::{DcCodec, DcMode};
 pub use error::PeerError;
 pub use fake_dc::FakeDc;
+pub use fake_middle_proxy::{FakeMiddleProxy, LinkOrder};
 pub use front_site::{FrontManner, FrontSite};
 pub use lab3::{Lab3, Lab3Options};
+pub use middle_proxy::{MiddleProxyCodec, MiddleProxyOptions, Misbehaviour};
+pub use middle_proxy_files::MiddleProxyFiles;
 pub use namespace_scene::NamespaceScene;
 pub use net_ns::NetNs;
 pub use process_cost::ProcessCost;

@@ -1,6 +1,7 @@
-//! The first exchange of every MTProto connection: `req_pq_multi` and `resPQ`, composed and parsed.
+//! The first exchange of every MTProto connection: `req_pq_multi`, or `req_pq` of old clients, and `resPQ`,
+//! composed and parsed.
 //!
-//! Both are unencrypted messages:
+//! All are unencrypted messages:
 //!
 //! ```text
 //!  0           8              16            20            24
@@ -8,6 +9,7 @@
 //! ```
 //! Constructors and layouts: core.telegram.org/mtproto/auth_key and its TL schema.
 
+const REQ_PQ: u32 = 0x6046_9778;
 const REQ_PQ_MULTI: u32 = 0xbe7e_8ef1;
 const RES_PQ: u32 = 0x0516_2463;
 const VECTOR: u32 = 0x1cb5_c415;
@@ -32,6 +34,20 @@ pub fn req_pq_multi(message_id: u64, nonce: &Nonce) -> Vec<u8> {
 #[must_use]
 pub fn parse_req_pq_multi(body: &[u8]) -> Option<(u64, Nonce)> {
     let (message_id, arguments) = parse_unencrypted(body, REQ_PQ_MULTI)?;
+    Some((message_id, *arguments.first_chunk()?))
+}
+
+/// An old client's question: a 40-byte packet body.
+#[must_use]
+pub fn req_pq(message_id: u64, nonce: &Nonce) -> Vec<u8> {
+    unencrypted(message_id, REQ_PQ, nonce)
+}
+
+/// Message id and nonce, if `body` is a `req_pq` or a `req_pq_multi`, padded or not.
+#[must_use]
+pub fn parse_req_pq(body: &[u8]) -> Option<(u64, Nonce)> {
+    let old = || parse_unencrypted(body, REQ_PQ);
+    let (message_id, arguments) = parse_unencrypted(body, REQ_PQ_MULTI).or_else(old)?;
     Some((message_id, *arguments.first_chunk()?))
 }
 
@@ -96,6 +112,9 @@ mod tests {
         let mut question = req_pq_multi(77, &[2; 16]);
         question.extend([9; 12]);
         assert_eq!(parse_req_pq_multi(&question), Some((77, [2; 16])));
+        assert_eq!(parse_req_pq(&question), Some((77, [2; 16])));
+        assert_eq!(parse_req_pq(&req_pq(79, &[4; 16])), Some((79, [4; 16])));
+        assert_eq!(parse_req_pq_multi(&req_pq(79, &[4; 16])), None);
         let mut answer = res_pq(78, &[2; 16], &[3; 16]);
         answer.extend([9; 12]);
         assert_eq!(parse_res_pq(&answer), Some(([2; 16], [3; 16])));

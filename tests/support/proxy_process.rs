@@ -373,12 +373,12 @@ fn addresses_in(line: &str) -> Vec<SocketAddr> {
 
 /// A directory that goes with the process that uses it.
 #[derive(Debug)]
-struct ScratchDirectory {
-    path: PathBuf,
+pub(crate) struct ScratchDirectory {
+    pub(crate) path: PathBuf,
 }
 
 impl ScratchDirectory {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let path = std::env::temp_dir().join(format!("mtproxy-tests-{}-{number}", std::process::id()));

@@ -4,22 +4,25 @@
 //! everything is recorded. A connection whose answer is not taken is not read either, so a slow proxy
 //! costs no memory here.
 
+mod connection;
+
 use std::fmt::Debug;
-use std::io::{ErrorKind, Read, Write};
+use std::io::ErrorKind;
 use std::mem::MaybeUninit;
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::event::{EventfdFlags, eventfd};
 
 use crate::dc_codec::Ending;
 use crate::error::PeerError;
-use crate::socket::{PATIENCE, is_reset};
+use crate::socket::PATIENCE;
+use connection::{Connection, Step};
 
 /// One side of one connection.
 pub trait Conversation: Send + 'static {
@@ -43,6 +46,41 @@ pub trait Conversation: Send + 'static {
 
     /// How to end the connection, once there is no more output. Given once.
     fn take_ending(&mut self) -> Option<Ending>;
+
+    /// How to end the connection now, whatever has not been written. Given once.
+    fn take_abrupt_ending(&mut self) -> Option<Ending> {
+        None
+    }
+
+    /// True if it hears while its answers wait to be written. Its answers are then bounded by itself.
+    fn is_duplex(&self) -> bool {
+        false
+    }
+
+    /// False while received bytes are to stay where they are.
+    fn is_reading(&self) -> bool {
+        true
+    }
+
+    /// [`Server::call`] was called: there may be something new to do.
+    ///
+    /// # Errors
+    /// As [`receive`](Self::receive).
+    fn attend(&mut self) -> Result<(), PeerError> {
+        Ok(())
+    }
+
+    /// Brings the record up to date, after output was made.
+    fn report(&mut self, _report: &mut Self::Report) {}
+}
+
+/// Both ends of a connection that a server has accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Accepted {
+    /// The other end.
+    pub peer: SocketAddr,
+    /// The address that it found.
+    pub local: SocketAddr,
 }
 
 /// How a session's incoming direction ended.
@@ -115,7 +153,7 @@ impl<R: Clone + Debug + Default + Send + 'static> Server<R> {
     #[must_use]
     pub fn start<C: Conversation<Report = R>>(
         address: SocketAddr,
-        converse: impl FnMut() -> C + Send + 'static,
+        converse: impl FnMut(Accepted) -> C + Send + 'static,
     ) -> Self {
         let listener =
             TcpListener::bind(address).unwrap_or_else(|error| panic!("listening on {address}: {error}"));
@@ -135,6 +173,7 @@ impl<R: Clone + Debug + Default + Send + 'static> Server<R> {
         let server_loop = Loop {
             epoll,
             listener,
+            listener_address: address,
             shared: Arc::clone(&shared),
             converse,
             connections: Vec::new(),
@@ -173,6 +212,12 @@ impl<R: Clone + Debug + Default + Send + 'static> Server<R> {
         self.shared.lock().sessions.clone()
     }
 
+    /// Something of each record, without copying the records.
+    #[must_use]
+    pub fn map_sessions<T>(&self, select: impl Fn(&Session<R>) -> T) -> Vec<T> {
+        self.shared.lock().sessions.iter().map(select).collect()
+    }
+
     /// Waits until the records are as they should be, and returns them.
     ///
     /// # Panics
@@ -197,6 +242,11 @@ impl<R: Clone + Debug + Default + Send + 'static> Server<R> {
     /// Reads on.
     pub fn resume_reading(&self) {
         self.shared.reading.store(true, Ordering::SeqCst);
+        self.shared.wake();
+    }
+
+    /// Has every conversation [`attend`](Conversation::attend).
+    pub fn call(&self) {
         self.shared.wake();
     }
 }
@@ -235,6 +285,7 @@ fn summary<R: Debug>(sessions: &[Session<R>]) -> String {
 struct Loop<C: Conversation, F> {
     epoll: OwnedFd,
     listener: TcpListener,
+    listener_address: SocketAddr,
     shared: Arc<Shared<C::Report>>,
     converse: F,
     connections: Vec<Option<Connection<C>>>,
@@ -244,26 +295,7 @@ struct Loop<C: Conversation, F> {
     buffer: Vec<u8>,
 }
 
-struct Connection<C> {
-    stream: TcpStream,
-    conversation: C,
-    /// Output made and not yet written.
-    pending: Vec<u8>,
-    written: usize,
-    input_open: bool,
-    output_open: bool,
-    /// Index in the ledger; `None` beyond [`RECORDED_SESSIONS_MAX`].
-    record: Option<usize>,
-}
-
-/// What a step of a connection came to.
-enum Step {
-    Progress,
-    Blocked,
-    Finished,
-}
-
-impl<C: Conversation, F: FnMut() -> C> Loop<C, F> {
+impl<C: Conversation, F: FnMut(Accepted) -> C> Loop<C, F> {
     fn run(mut self) {
         let mut events = [const { MaybeUninit::<epoll::Event>::uninit() }; 256];
         while !self.shared.stopping.load(Ordering::SeqCst) {
@@ -292,6 +324,7 @@ impl<C: Conversation, F: FnMut() -> C> Loop<C, F> {
     /// Drains the eventfd; whatever was changed, every connection may go on.
     fn awake(&mut self) -> Vec<usize> {
         let _ = rustix::io::read(&self.shared.wake, &mut [0; 8]);
+        self.connections.iter_mut().flatten().for_each(|connection| connection.is_called = true);
         (0..self.connections.len()).collect()
     }
 
@@ -312,6 +345,10 @@ impl<C: Conversation, F: FnMut() -> C> Loop<C, F> {
     }
 
     fn admit(&mut self, stream: TcpStream, peer: SocketAddr) -> usize {
+        // A connection that is gone again has no address of its own any more; nobody will miss it.
+        let local = stream.local_addr().unwrap_or(self.listener_address);
+        // Before it is recorded: whoever finds it in the records may give it orders.
+        let conversation = (self.converse)(Accepted { peer, local });
         let mut ledger = self.shared.lock();
         ledger.accepted += 1;
         ledger.open += 1;
@@ -336,11 +373,12 @@ impl<C: Conversation, F: FnMut() -> C> Loop<C, F> {
         epoll::add(&self.epoll, &stream, EventData::new_u64(index as u64), flags).expect("epoll_ctl");
         self.connections[index] = Some(Connection {
             stream,
-            conversation: (self.converse)(),
+            conversation,
             pending: Vec::new(),
             written: 0,
             input_open: true,
             output_open: true,
+            is_called: false,
             record,
         });
         index
@@ -367,82 +405,5 @@ impl<C: Conversation, F: FnMut() -> C> Loop<C, F> {
             }
         }
         self.unfinished.push(index);
-    }
-}
-
-impl<C: Conversation> Connection<C> {
-    /// Writes what there is; with nothing left, ends if told to; else reads.
-    fn step(&mut self, shared: &Shared<C::Report>, buffer: &mut [u8]) -> Step {
-        if self.written == self.pending.len() {
-            self.pending.clear();
-            self.written = 0;
-            self.conversation.fill(&mut self.pending, BUFFER_LEN);
-        }
-        if self.output_open && !self.pending.is_empty() {
-            return match self.stream.write(&self.pending[self.written..]) {
-                Ok(count) => {
-                    self.written += count;
-                    self.record(shared, |session| session.sent += count as u64);
-                    Step::Progress
-                }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => Step::Blocked,
-                Err(error) => self.broken(shared, &error),
-            };
-        }
-        self.pending.clear();
-        match self.conversation.take_ending() {
-            None => {}
-            Some(Ending::Close) => return Step::Finished,
-            Some(Ending::Reset) => {
-                let zero = Some(Duration::ZERO);
-                rustix::net::sockopt::set_socket_linger(&self.stream, zero).expect("SO_LINGER");
-                return Step::Finished;
-            }
-            Some(Ending::HalfClose) => {
-                // Fails only if the connection is gone, which the next read tells.
-                let _ = self.stream.shutdown(Shutdown::Write);
-                self.output_open = false;
-                return Step::Progress;
-            }
-        }
-        if !self.input_open || !shared.reading.load(Ordering::SeqCst) {
-            return Step::Blocked;
-        }
-        match self.stream.read(buffer) {
-            Ok(0) => {
-                self.input_open = false;
-                self.conversation.end_of_input();
-                self.record(shared, |session| session.input_end = Some(InputEnd::Eof));
-                Step::Progress
-            }
-            Ok(count) => self.received(shared, &buffer[..count]),
-            Err(error) if error.kind() == ErrorKind::WouldBlock => Step::Blocked,
-            Err(error) => self.broken(shared, &error),
-        }
-    }
-
-    fn received(&mut self, shared: &Shared<C::Report>, bytes: &[u8]) -> Step {
-        let mut ledger = shared.lock();
-        let mut unrecorded = C::Report::default();
-        let mut session = self.record.and_then(|record| ledger.sessions.get_mut(record));
-        let report = session.as_mut().map_or(&mut unrecorded, |session| &mut session.report);
-        let result = self.conversation.receive(bytes, report);
-        if let Some(session) = session {
-            session.received += bytes.len() as u64;
-            session.input_end = result.clone().err().map(InputEnd::Misbehaved);
-        }
-        if result.is_ok() { Step::Progress } else { Step::Finished }
-    }
-
-    fn broken(&mut self, shared: &Shared<C::Report>, error: &std::io::Error) -> Step {
-        assert!(is_reset(error), "a server's connection: {error}");
-        self.record(shared, |session| session.input_end = Some(InputEnd::Reset));
-        Step::Finished
-    }
-
-    fn record(&self, shared: &Shared<C::Report>, change: impl FnOnce(&mut Session<C::Report>)) {
-        if let Some(record) = self.record {
-            change(&mut shared.lock().sessions[record]);
-        }
     }
 }

@@ -9,6 +9,7 @@ use mtproxy_core::random::Random;
 
 use crate::client_codec::{ClientCodec, ClientOptions, Progress};
 use crate::command::{self, Command};
+use crate::dc_codec::quick_ack_token;
 use crate::framing::{Packet, PacketOptions, PacketReader, Reader, frame_packet};
 use crate::mtproto;
 use crate::pattern;
@@ -180,6 +181,25 @@ impl TestClient {
         }
     }
 
+    /// The body of the next packet; `None` if the connection ends first, in whatever way.
+    #[must_use]
+    #[track_caller]
+    pub fn try_receive_body(&mut self) -> Option<Vec<u8>> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            self.packets.push(&std::mem::take(&mut self.payload));
+            match self.packets.next_packet() {
+                Ok(Some(Packet::Message { body, .. })) => return Some(body),
+                Ok(Some(Packet::QuickAck(token))) => {
+                    panic!("awaiting a packet: found the quick ack {token:08x}")
+                }
+                Ok(None) if self.end.is_some() => return None,
+                Ok(None) => drop(self.read(deadline, "a packet, or the end")),
+                Err(error) => panic!("awaiting a packet: {error}"),
+            }
+        }
+    }
+
     /// The body of the next packet.
     #[must_use]
     #[track_caller]
@@ -188,6 +208,28 @@ impl TestClient {
             Packet::Message { body, .. } => body,
             Packet::QuickAck(token) => panic!("awaiting a packet: found the quick ack {token:08x}"),
         }
+    }
+
+    /// The token of the next quick ack, bit 31 set.
+    #[must_use]
+    #[track_caller]
+    pub fn receive_quick_ack(&mut self) -> u32 {
+        match self.receive_packet() {
+            Packet::QuickAck(token) => token,
+            Packet::Message { body, .. } => {
+                panic!("awaiting a quick ack: found a packet of {} bytes", body.len())
+            }
+        }
+    }
+
+    /// Has `payload` echoed and the request for it confirmed at once, and checks both.
+    #[track_caller]
+    pub fn exchange_confirmed_echo(&mut self, payload: &[u8]) {
+        let echo = Command::Echo(payload.to_vec());
+        let body = echo.body();
+        self.send_packet(&body, PacketOptions { wants_quick_ack: true, padding: &[] });
+        assert_eq!(self.receive_quick_ack(), quick_ack_token(&body), "the quick ack confirms this packet");
+        assert_eq!(Command::parse(&self.receive_body()), Some(echo), "the echo is this packet");
     }
 
     /// Asks a data centre in [`DcMode::Packets`](crate::DcMode::Packets) for a `resPQ` and checks it.
