@@ -135,6 +135,7 @@ impl Rig {
             credentials: credentials(secrets),
             fronts: Fronts::new([front]),
             dc_table: DcTable::builtin(PreferIp::V4),
+            middle_proxies: None,
             timeouts: Timeouts::default(),
             relay_window_bytes: RELAY_WINDOW_BYTES_DEFAULT,
         };

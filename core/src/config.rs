@@ -3,10 +3,12 @@
 //! Reading files, resolving names and wording errors for the operator happen outside core.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::credentials::Credentials;
 use crate::dc::DcTable;
+use crate::middle_proxy::settings::MiddleProxies;
 use crate::secret::DomainName;
 
 /// Everything an engine needs to know about its deployment. Shared by all workers, never changed:
@@ -21,8 +23,19 @@ pub struct Config {
     pub dc_table: DcTable,
     /// How long each thing may take.
     pub timeouts: Timeouts,
+    /// How to reach middle proxies, if anybody goes by them.
+    pub middle_proxies: Option<Arc<MiddleProxies>>,
     /// The most bytes that may wait for one slow side before the other is no longer read.
     pub relay_window_bytes: usize,
+}
+
+/// Where an authentic client's packets go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Route {
+    /// To its data centre.
+    Direct,
+    /// To a middle proxy, which shows it the channel of our proxy tag; to its data centre if there are none.
+    MiddleProxies,
 }
 
 /// Default of [`Config::relay_window_bytes`]. One read of a full socket buffer: smaller makes bulk

@@ -16,6 +16,7 @@ use std::net::IpAddr;
 use hmac::{Hmac, KeyInit};
 use sha2::Sha256;
 
+use crate::config::Route;
 use crate::fake_tls::ClientHello;
 use crate::keyed_hash::KeyedHash;
 use crate::obfuscated2::{INIT_FRAME_LEN, InitFrame};
@@ -41,17 +42,25 @@ impl SecretId {
 struct Credential {
     name: String,
     secret: Secret,
+    route: Route,
     /// HMAC-SHA256 with the key already absorbed.
     hmac: Hmac<Sha256>,
 }
 
 impl Credentials {
-    /// Credentials in the order of configuration, each with the name that statistics show.
+    /// Credentials in the order of configuration, each with the name that statistics show. Their clients go by middle
+    /// proxies, if there are any.
     #[must_use]
     pub fn new(secrets: impl IntoIterator<Item = (String, Secret)>) -> Self {
-        let prepare = |(name, secret): (String, Secret)| {
+        Self::routed(secrets.into_iter().map(|(name, secret)| (name, secret, Route::MiddleProxies)))
+    }
+
+    /// The same, where each secret has a route.
+    #[must_use]
+    pub fn routed(secrets: impl IntoIterator<Item = (String, Secret, Route)>) -> Self {
+        let prepare = |(name, secret, route): (String, Secret, Route)| {
             let hmac = Hmac::new_from_slice(secret.key()).expect("HMAC takes a key of any length");
-            Credential { name, secret, hmac }
+            Credential { name, secret, route, hmac }
         };
         Self { entries: secrets.into_iter().map(prepare).collect() }
     }
@@ -77,6 +86,11 @@ impl Credentials {
     /// The names of all secrets, for statistics and logs, in the order of their [`SecretId`].
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.entries.iter().map(|credential| credential.name.as_str())
+    }
+
+    /// Where clients with the secret `id` go. One that a reload has removed goes where all go unless told otherwise.
+    pub(crate) fn route(&self, id: SecretId) -> Route {
+        self.get(id).map_or(Route::MiddleProxies, |credential| credential.route)
     }
 
     /// The number that the secret `id` of `older` has here. A reload may number secrets anew; the name is

@@ -39,11 +39,13 @@ pub enum PeerMisbehaved {
     /// Behind an accepted hello: an init frame that the hello's secret does not open, or one whose
     /// transport is not padded intermediate (spec 6.8).
     UnknownInnerInitFrame,
+    /// Toward a middle proxy: a packet whose length cannot be one (spec 4.4).
+    BadPacketLength,
 }
 
 impl PeerMisbehaved {
     /// Every variant, for tables that count them.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::SpokeHttp,
         Self::UnknownInitFrame,
         Self::MalformedHello,
@@ -60,6 +62,7 @@ impl PeerMisbehaved {
         Self::ExpectedChangeCipherSpec,
         Self::ExpectedApplicationData,
         Self::UnknownInnerInitFrame,
+        Self::BadPacketLength,
     ];
 
     /// The name in metrics and logs.
@@ -82,6 +85,7 @@ impl PeerMisbehaved {
             Self::ExpectedChangeCipherSpec => "expected_change_cipher_spec",
             Self::ExpectedApplicationData => "expected_application_data",
             Self::UnknownInnerInitFrame => "unknown_inner_init_frame",
+            Self::BadPacketLength => "bad_packet_length",
         }
     }
 }
@@ -108,11 +112,17 @@ pub enum DropReason {
     Misbehaved,
     /// The proxy is stopping and the grace period is over.
     Stopping,
+    /// The link to the middle proxy was lost while the client waited for an answer.
+    MiddleProxyLost,
+    /// A client of a middle proxy took its answers too slowly.
+    SlowReader,
+    /// Too much waited for clients of middle proxies, and this one had been quiet longest.
+    MemoryPressure,
 }
 
 impl DropReason {
     /// Every variant, for tables that count them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 12] = [
         Self::ClientReset,
         Self::UpstreamReset,
         Self::Idle,
@@ -122,6 +132,9 @@ impl DropReason {
         Self::DiscardLimit,
         Self::Misbehaved,
         Self::Stopping,
+        Self::MiddleProxyLost,
+        Self::SlowReader,
+        Self::MemoryPressure,
     ];
 
     /// The name in metrics and logs.
@@ -137,6 +150,9 @@ impl DropReason {
             Self::DiscardLimit => "discard_limit",
             Self::Misbehaved => "misbehaved",
             Self::Stopping => "stopping",
+            Self::MiddleProxyLost => "middle_proxy_lost",
+            Self::SlowReader => "slow_reader",
+            Self::MemoryPressure => "memory_pressure",
         }
     }
 }

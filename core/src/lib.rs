@@ -36,6 +36,7 @@
 //!     credentials: Credentials::new([("friends".to_owned(), secret.clone())]),
 //!     fronts: Fronts::default(),
 //!     dc_table: DcTable::builtin(PreferIp::V4),
+//!     middle_proxies: None,
 //!     timeouts: Timeouts::default(),
 //!     relay_window_bytes: RELAY_WINDOW_BYTES_DEFAULT,
 //! };
@@ -74,7 +75,9 @@ pub mod error;
 pub mod event;
 pub mod fake_tls;
 pub mod keyed_hash;
+pub mod middle_proxy;
 pub mod obfuscated2;
+mod packet_buffers;
 pub mod policy;
 pub mod random;
 pub mod secret;

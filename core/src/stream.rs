@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 
 use slotmap::{DefaultKey, Key, KeyData, SlotMap};
 
+use crate::middle_proxy::link::LinkKey;
 use crate::session_key::SessionKey;
 
 /// Name of a stream. Never reused while the engine lives: an event that comes late for a stream that is
@@ -73,17 +74,37 @@ impl Leg {
     }
 }
 
+/// Whose stream it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Owner {
+    /// A side of a session.
+    Session(SessionKey, Leg),
+    /// A link to a middle proxy, which many sessions share.
+    Link(LinkKey),
+}
+
 /// What the engine keeps of a stream.
 #[derive(Debug)]
 pub(crate) struct Stream {
-    pub(crate) session: SessionKey,
-    pub(crate) leg: Leg,
+    pub(crate) owner: Owner,
     /// The peer has sent FIN, and everything before it has been handled.
     pub(crate) ended: bool,
     /// We have asked for FIN.
     pub(crate) shut_down: bool,
     /// Bytes handed to the driver that it has not sent yet.
     pub(crate) backlog_bytes: usize,
+    /// They count in [`Streams::metered_bytes`].
+    is_metered: bool,
+}
+
+impl Stream {
+    /// The session's side, if it is a session's.
+    pub(crate) fn leg(&self) -> Option<Leg> {
+        match self.owner {
+            Owner::Session(_, leg) => Some(leg),
+            Owner::Link(_) => None,
+        }
+    }
 }
 
 /// The streams of one engine.
@@ -92,6 +113,7 @@ pub(crate) struct Streams {
     table: SlotMap<DefaultKey, Stream>,
     /// Places that are used up and stay taken.
     retired: usize,
+    metered_bytes: usize,
 }
 
 /// Names end here: slotmap counts the uses of a place in 32 bits, two for each, and begins anew behind
@@ -99,13 +121,14 @@ pub(crate) struct Streams {
 const NAMES_END: u64 = 1 << 63;
 
 impl Streams {
-    pub(crate) fn open(&mut self, session: SessionKey, leg: Leg) -> StreamId {
-        self.open_below(NAMES_END, session, leg)
+    pub(crate) fn open(&mut self, owner: Owner) -> StreamId {
+        self.open_below(NAMES_END, owner)
     }
 
-    fn open_below(&mut self, names_end: u64, session: SessionKey, leg: Leg) -> StreamId {
+    fn open_below(&mut self, names_end: u64, owner: Owner) -> StreamId {
         loop {
-            let stream = Stream { session, leg, ended: false, shut_down: false, backlog_bytes: 0 };
+            let stream =
+                Stream { owner, ended: false, shut_down: false, backlog_bytes: 0, is_metered: false };
             let id = StreamId(self.table.insert(stream));
             if id.to_u64() < names_end {
                 return id;
@@ -123,11 +146,45 @@ impl Streams {
     }
 
     pub(crate) fn remove(&mut self, id: StreamId) {
-        self.table.remove(id.0);
+        if let Some(stream) = self.table.remove(id.0).filter(|stream| stream.is_metered) {
+            self.metered_bytes -= stream.backlog_bytes;
+        }
     }
 
     pub(crate) fn len(&self) -> usize {
         self.table.len() - self.retired
+    }
+
+    /// So many more bytes wait for `id`.
+    pub(crate) fn add_backlog(&mut self, id: StreamId, len: usize) {
+        let Some(stream) = self.table.get_mut(id.0) else { return };
+        stream.backlog_bytes += len;
+        if stream.is_metered {
+            self.metered_bytes += len;
+        }
+    }
+
+    /// `len` bytes of what waits for `id` are sent.
+    pub(crate) fn sent(&mut self, id: StreamId, len: usize) {
+        let Some(stream) = self.table.get_mut(id.0) else { return };
+        let len = len.min(stream.backlog_bytes);
+        stream.backlog_bytes -= len;
+        if stream.is_metered {
+            self.metered_bytes -= len;
+        }
+    }
+
+    /// Counts what waits for `id` from now on among [`metered_bytes`](Self::metered_bytes).
+    pub(crate) fn meter(&mut self, id: StreamId) {
+        let Some(stream) = self.table.get_mut(id.0) else { return };
+        if !std::mem::replace(&mut stream.is_metered, true) {
+            self.metered_bytes += stream.backlog_bytes;
+        }
+    }
+
+    /// Bytes that wait for the streams that are metered: those of clients whose peer knows no flow control.
+    pub(crate) fn metered_bytes(&self) -> usize {
+        self.metered_bytes
     }
 
     pub(crate) fn backlog_bytes(&self, id: StreamId) -> usize {
@@ -147,7 +204,7 @@ mod tests {
         let mut names = Vec::new();
         for _ in 0..10 {
             // Four names a place: versions 1, 3, 5 and 7.
-            let id = streams.open_below(8 << 32, key, Leg::Client);
+            let id = streams.open_below(8 << 32, Owner::Session(key, Leg::Client));
             assert!(!names.contains(&id) && id.to_u64() < 8 << 32);
             assert_eq!(streams.len(), 1);
             streams.remove(id);

@@ -11,6 +11,8 @@ mod closing;
 mod descriptors;
 mod greeting;
 mod metrics;
+mod middle_proxies;
+mod middle_proxy_crowd;
 mod relay;
 mod routing;
 mod scene;

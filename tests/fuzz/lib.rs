@@ -9,6 +9,7 @@
 
 #![forbid(unsafe_code)]
 
+mod cluster_file;
 mod config_file;
 mod engine;
 mod hello;
@@ -47,7 +48,7 @@ macro_rules! targets {
     };
 }
 
-targets! { config_file engine hello http_request init_frame records secret }
+targets! { cluster_file config_file engine hello http_request init_frame records secret }
 
 /// The seeds, what was found earlier, and random inputs: short ones, which spoil a seed a little, and long
 /// ones, which are stories of their own.

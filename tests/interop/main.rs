@@ -15,7 +15,11 @@ use mtproxy_core::secret::SecretKind;
 use mtproxy_core::transport::Transport;
 use mtproxy_tests::lab3::PROXY_INTERFACE;
 use mtproxy_tests::metrics_page::wait_for_sample;
-use mtproxy_tests::{DcMode, FakeDc, Lab3, Lab3Options, NamespaceScene, ProxyCommand, cast};
+use mtproxy_tests::middle_proxy_files::{PROXY_SECRET, PROXY_TAG};
+use mtproxy_tests::{
+    DcMode, FakeDc, FakeMiddleProxy, Lab3, Lab3Options, MiddleProxyFiles, MiddleProxyOptions, NamespaceScene,
+    ProxyCommand, cast,
+};
 
 /// Telethon pauses for two seconds per connection, and all connections run at once.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -61,9 +65,85 @@ fn converse_over_af_xdp(mode: &str) {
     scene.lab.proxy.enter(|| wait_for_sample(METRICS, steered, scene.dc.accepted(), PATIENCE));
 }
 
-/// Has the script speak with the proxy from wherever `prefix` puts it, and checks what the data centre saw.
+#[test]
+#[ignore = "needs Telethon, which `make interop` installs"]
+fn telethon_gets_its_res_pq_through_a_middle_proxy_with_and_without_a_proxy_tag() {
+    for tag in [None, Some(PROXY_TAG)] {
+        let middle_proxy = FakeMiddleProxy::start(MiddleProxyOptions::new(&PROXY_SECRET));
+        let files = MiddleProxyFiles::new(&[middle_proxy.address()], 2);
+        let command = ProxyCommand::new()
+            .secret(&cast::secret(SecretKind::Plain))
+            .listen(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))
+            .listen(SocketAddr::from((Ipv6Addr::LOCALHOST, 0)));
+        let proxy = tagged(files.told_to(command), tag).start();
+        speak(&[], proxy.addresses());
+        assert_carried(&middle_proxy, tag);
+    }
+}
+
+#[test]
+#[ignore = "needs Telethon, which `make interop` installs, and root"]
+fn telethon_gets_its_res_pq_through_a_middle_proxy_over_af_xdp() {
+    for tag in [None, Some(PROXY_TAG)] {
+        let Some(lab) = Lab3::or_skip(Lab3Options::default()) else { return };
+        let at = SocketAddr::new(Lab3::dc_ip(false), 0);
+        let options = MiddleProxyOptions::new(&PROXY_SECRET);
+        let middle_proxy = lab.dc.enter(|| FakeMiddleProxy::start_on(at, options));
+        let files = MiddleProxyFiles::new(&[middle_proxy.address()], 2);
+        let scene = NamespaceScene::start(lab, DcMode::Packets, false, |command| {
+            tagged(files.told_to(command), tag)
+                .option("--datapath", "xdp")
+                .option("--interface", PROXY_INTERFACE)
+                .option("--xdp-mode", "copy")
+                .option("--metrics", &METRICS.to_string())
+        });
+        speak(&scene.lab.client.command_prefix(), scene.proxy.addresses());
+        assert_carried(&middle_proxy, tag);
+        let steered = "mtproxy_steering_total{exit=\"redirected_syn\"}";
+        scene.lab.proxy.enter(|| wait_for_sample(METRICS, steered, CONNECTIONS, PATIENCE));
+    }
+}
+
+/// What the script opens: three classes and both families of the plain secret, one class of the padded one; each in two
+/// variants of the data centre.
+const CONNECTIONS: u64 = 2 * 2 * (3 + 1);
+
+fn tagged(command: ProxyCommand, tag: Option<&str>) -> ProxyCommand {
+    match tag {
+        Some(tag) => command.option("--proxy-tag", tag),
+        None => command,
+    }
+}
+
+/// Every connection of the script reached the middle proxy, with the tag if there is one, and nothing was wrong.
+#[track_caller]
+fn assert_carried(middle_proxy: &FakeMiddleProxy, tag: Option<&str>) {
+    let counters = middle_proxy.counters();
+    let connections: u64 = counters.iter().map(|link| link.connections_opened).sum();
+    assert_eq!(connections, CONNECTIONS);
+    assert!(middle_proxy.requests().iter().all(|request| request.proxy_tag.is_some() == tag.is_some()));
+    assert!(middle_proxy.sessions().iter().all(|link| link.report.fault.is_none()));
+}
+
+/// Has the script speak with the proxy, and checks what the data centre saw.
 #[track_caller]
 fn converse(prefix: &[String], proxy: &[SocketAddr], dc: &FakeDc) {
+    speak(prefix, proxy);
+    let sessions = dc.sessions();
+    let count = |transport, id| {
+        sessions.iter().filter(|session| session.report.init == Some((DcId(id), transport))).count()
+    };
+    for id in [2, -2] {
+        // Two families; the padded transport with both forms of the secret.
+        assert_eq!(count(Transport::Abridged, id), 2, "{sessions:?}");
+        assert_eq!(count(Transport::Intermediate, id), 2, "{sessions:?}");
+        assert_eq!(count(Transport::PaddedIntermediate, id), 4, "{sessions:?}");
+    }
+}
+
+/// Has the script speak with the proxy from wherever `prefix` puts it.
+#[track_caller]
+fn speak(prefix: &[String], proxy: &[SocketAddr]) {
     let python = std::env::var("MTPROXY_INTEROP_PYTHON")
         .expect("MTPROXY_INTEROP_PYTHON names a Python with Telethon; `make interop` makes one");
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("interop/telethon_client.py");
@@ -92,15 +172,4 @@ fn converse(prefix: &[String], proxy: &[SocketAddr], dc: &FakeDc) {
         std::thread::sleep(Duration::from_millis(50));
     };
     assert!(status.success(), "Telethon's lines above say what failed ({status})");
-
-    let sessions = dc.sessions();
-    let count = |transport, id| {
-        sessions.iter().filter(|session| session.report.init == Some((DcId(id), transport))).count()
-    };
-    for id in [2, -2] {
-        // Two families; the padded transport with both forms of the secret.
-        assert_eq!(count(Transport::Abridged, id), 2, "{sessions:?}");
-        assert_eq!(count(Transport::Intermediate, id), 2, "{sessions:?}");
-        assert_eq!(count(Transport::PaddedIntermediate, id), 4, "{sessions:?}");
-    }
 }

@@ -8,6 +8,7 @@ mod afxdp_crowd;
 mod afxdp_endings;
 mod afxdp_fail_open;
 mod afxdp_loss;
+mod afxdp_middle_proxies;
 mod afxdp_offloads;
 mod afxdp_queues;
 mod afxdp_relay;

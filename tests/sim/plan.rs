@@ -118,6 +118,7 @@ fn draw_config(dice: &mut Dice, has_fronts: bool) -> Config {
         credentials: Credentials::new(users()),
         fronts,
         dc_table: draw_dc_table(dice),
+        middle_proxies: None,
         timeouts,
         relay_window_bytes,
     }

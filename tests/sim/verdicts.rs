@@ -173,6 +173,8 @@ impl Witness {
             Err(DropReason::DiscardLimit) => session.received[0] > 1 << 28,
             Err(DropReason::Misbehaved) => session.misbehaved.is_some(),
             Err(DropReason::Stopping) => self.is_stopping,
+            // Nobody goes by a middle proxy here.
+            Err(DropReason::MiddleProxyLost | DropReason::SlowReader | DropReason::MemoryPressure) => false,
         };
         require(is_right, Checker::Endings, || {
             let kind = if session.is_fronted() { "fronted" } else { "not fronted" };

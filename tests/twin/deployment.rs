@@ -86,6 +86,7 @@ pub(crate) fn engine(scene: Scene) -> Engine {
         credentials: Credentials::new([("everybody".to_owned(), secret(SecretKind::Plain))]),
         fronts,
         dc_table,
+        middle_proxies: None,
         timeouts: Timeouts { first_byte, handshake, idle, linger, ..Timeouts::default() },
         relay_window_bytes: RELAY_WINDOW_BYTES_DEFAULT,
     };

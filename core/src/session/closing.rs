@@ -8,7 +8,7 @@
 use super::{Farewell, Outcome, Phase, Turn};
 use crate::deadline::Deadline;
 use crate::error::DropReason;
-use crate::stream::{Leg, StreamId};
+use crate::stream::{Leg, Stream, StreamId};
 
 /// Bytes that a session reads in vain: what an unsuspecting peer may have had on its way. After them the
 /// peer is left to its own window: to close now would be to answer with RST after all.
@@ -32,7 +32,7 @@ impl Closing {
     pub(crate) fn begin(turn: &mut Turn<'_>, farewells: &[(StreamId, Farewell)], outcome: Outcome) -> Phase {
         let mut closing = Self::gone(outcome);
         for &(stream, farewell) in farewells {
-            let Some(leg) = turn.shared.streams.get(stream).map(|stream| stream.leg) else { continue };
+            let Some(leg) = turn.shared.streams.get(stream).and_then(Stream::leg) else { continue };
             closing.leaving[leg as usize] = Some((stream, farewell));
             if farewell == Farewell::Close {
                 turn.shut_down(stream);

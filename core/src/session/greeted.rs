@@ -5,19 +5,20 @@
 
 use std::sync::Arc;
 
-use super::{Farewell, Phase, Relaying, Turn};
+use super::{Authentic, Farewell, Phase, Proxied, Relaying, Turn};
 use crate::config::Config;
 use crate::credentials::SecretId;
 use crate::error::{DropReason, PeerMisbehaved};
 use crate::event::What;
 use crate::fake_tls::{CHANGE_CIPHER_SPEC, RecordReader};
 use crate::obfuscated2::INIT_FRAME_LEN;
-use crate::stream::StreamId;
+use crate::stream::{Endpoints, StreamId};
 use crate::transport::Transport;
 
 /// A client whose hello was answered.
 pub(crate) struct Greeted {
     client: StreamId,
+    ends: Endpoints,
     /// The configuration under which the hello was answered: a reload may number secrets anew.
     config: Arc<Config>,
     secret: SecretId,
@@ -28,9 +29,10 @@ pub(crate) struct Greeted {
 }
 
 impl Greeted {
-    pub(crate) fn begin(client: StreamId, config: Arc<Config>, secret: SecretId) -> Self {
+    pub(crate) fn begin(client: StreamId, ends: Endpoints, config: Arc<Config>, secret: SecretId) -> Self {
         Self {
             client,
+            ends,
             config,
             secret,
             change_cipher_spec_len: 0,
@@ -89,7 +91,12 @@ impl Greeted {
         } else {
             config.credentials.renumbered(self.secret, &self.config.credentials)
         };
-        let mut phase = Relaying::dial(turn, self.client, secret, opened, Some(self.records));
+        let (client, ends) = (self.client, self.ends);
+        let who = Authentic { client, ends, secret, opened, records: Some(self.records) };
+        if turn.goes_by_middle_proxy(secret) {
+            return Proxied::begin(turn, who, bytes, behind_frame);
+        }
+        let mut phase = Relaying::dial(turn, who);
         if let Phase::Dialing(dialing) = &mut phase
             && let Err(why) = dialing.relay_payload(bytes, behind_frame, turn)
         {

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use super::{Greeted, Phase, Relaying, Turn};
+use super::{Authentic, Greeted, Phase, Proxied, Relaying, Turn};
 use crate::config::Config;
 use crate::deadline::Deadline;
 use crate::error::{DropReason, PeerMisbehaved};
@@ -151,7 +151,7 @@ impl Handshaking {
             append_server_flight(out, &hello, suite, hmac, flight_len, key_shares, random);
         });
         turn.report(What::Greeted { secret });
-        Phase::Greeted(Greeted::begin(self.client, config, secret))
+        Phase::Greeted(Greeted::begin(self.client, self.ends, config, secret))
     }
 
     /// 64 bytes that are no hello: dials the data centre if some secret opens them.
@@ -173,7 +173,11 @@ impl Handshaking {
             return self.front_greeted(why, turn);
         };
         turn.remember_secret(self.ends.remote.ip(), secret);
-        let mut phase = Relaying::dial(turn, self.client, secret, opened, None);
+        let who = Authentic { client: self.client, ends: self.ends, secret, opened, records: None };
+        if turn.goes_by_middle_proxy(secret) {
+            return Proxied::begin(turn, who, &mut self.received, INIT_FRAME_LEN);
+        }
+        let mut phase = Relaying::dial(turn, who);
         if let Phase::Dialing(dialing) = &mut phase {
             let payload = &mut self.received[INIT_FRAME_LEN..];
             let upstream = dialing.legs.upstream;

@@ -20,6 +20,7 @@ mod dialing;
 mod discarding;
 mod greeted;
 mod handshaking;
+mod proxied;
 mod relaying;
 mod turn;
 
@@ -28,6 +29,7 @@ use slotmap::{DefaultKey, SlotMap};
 use crate::deadline::Deadline;
 use crate::error::{DropReason, PeerMisbehaved};
 use crate::event::{DialError, SessionNumber, What};
+use crate::middle_proxy::link::LinkKey;
 use crate::session_key::SessionKey;
 use crate::stream::{Endpoints, Leg, StreamId};
 use crate::time::Instant;
@@ -37,6 +39,7 @@ pub(crate) use dialing::{AfterDial, Dialing};
 pub(crate) use discarding::Discarding;
 pub(crate) use greeted::Greeted;
 pub(crate) use handshaking::Handshaking;
+pub(crate) use proxied::{Authentic, Proxied};
 pub(crate) use relaying::Relaying;
 pub(crate) use turn::{Shared, Turn};
 
@@ -93,6 +96,8 @@ pub(crate) enum Phase {
     Greeted(Greeted),
     /// Waiting for the data centre or the front to answer.
     Dialing(Dialing),
+    /// An authentic client whose packets go through a middle proxy, over a link that others share.
+    Proxied(Box<Proxied>),
     /// An authentic client and its data centre.
     Relaying(Legs, Relaying),
     /// A stranger and the real site: bytes pass unseen.
@@ -122,6 +127,11 @@ impl Session {
                 }
             }
             Phase::Fronting(legs) => turn.relay(legs.to(from.other()), 0..bytes.len()),
+            Phase::Proxied(proxied) => {
+                if let Err(why) = proxied.receive(bytes, 0, turn) {
+                    self.advance(|phase| phase.misbehaved(why, turn));
+                }
+            }
             _ => self.advance(|phase| phase.receive(bytes, turn)),
         }
     }
@@ -176,6 +186,10 @@ impl Session {
                 turn.abort(dialing.legs.to(from.other()));
                 turn.leave(&[], Err(why))
             }
+            Phase::Proxied(mut proxied) => {
+                proxied.part(turn);
+                turn.leave(&[], Err(why))
+            }
             Phase::Relaying(legs, _) => turn.leave(&[(legs.to(from.other()), Farewell::Close)], Err(why)),
             Phase::Fronting(legs) => turn.leave(&[(legs.to(from.other()), Farewell::Abort)], Err(why)),
             Phase::Closing(mut closing) => {
@@ -196,8 +210,66 @@ impl Session {
         self.advance(|phase| phase.timed_out(deadline, turn));
     }
 
+    /// A middle proxy's packet for the client.
+    pub(crate) fn deliver(&mut self, packet: &[u8], turn: &mut Turn<'_>) {
+        self.count(Leg::Upstream, packet.len(), turn);
+        self.with_proxied(turn, |proxied, turn| proxied.deliver(packet, turn));
+    }
+
+    /// A middle proxy's word that a packet of the client has arrived.
+    pub(crate) fn acknowledge(&mut self, token: u32, turn: &mut Turn<'_>) {
+        self.with_proxied(turn, |proxied, turn| proxied.acknowledge(token, turn));
+    }
+
+    /// The link is gone by which this client's packets went.
+    pub(crate) fn link_lost(&mut self, turn: &mut Turn<'_>) {
+        self.with_proxied(turn, Proxied::link_lost);
+    }
+
+    /// It is this client's turn to use a link.
+    pub(crate) fn serve(&mut self, turn: &mut Turn<'_>) {
+        let Phase::Proxied(proxied) = &mut self.phase else { return };
+        if let Err(why) = proxied.serve(turn) {
+            self.advance(|phase| phase.misbehaved(why, turn));
+        }
+    }
+
+    /// The middle proxy has ended this client's conversation.
+    pub(crate) fn closed_by_middle_proxy(&mut self, turn: &mut Turn<'_>) {
+        self.advance(|phase| match phase {
+            Phase::Proxied(mut proxied) => {
+                proxied.unbind(turn);
+                proxied.leave(Ok(()), turn)
+            }
+            other => other,
+        });
+    }
+
+    /// Closes a client of a middle proxy for a reason of ours.
+    pub(crate) fn drop_client(&mut self, why: DropReason, turn: &mut Turn<'_>) {
+        self.with_proxied(turn, |_, _| Err(why));
+    }
+
+    /// Lets a client of a middle proxy do something that may be its end.
+    fn with_proxied(
+        &mut self,
+        turn: &mut Turn<'_>,
+        step: impl FnOnce(&mut Proxied, &mut Turn<'_>) -> Outcome,
+    ) {
+        let Phase::Proxied(proxied) = &mut self.phase else { return };
+        if let Err(why) = step(proxied, turn) {
+            self.advance(|phase| match phase {
+                Phase::Proxied(proxied) => proxied.drop_client(why, turn),
+                other => other,
+            });
+        }
+    }
+
     /// Ends at once; nothing is flushed.
     pub(crate) fn stop(&mut self, why: DropReason, turn: &mut Turn<'_>) {
+        if let Phase::Proxied(proxied) = &mut self.phase {
+            proxied.part(turn);
+        }
         for leg in [Leg::Client, Leg::Upstream] {
             if let Some(stream) = self.phase.stream(leg) {
                 turn.abort(stream);
@@ -232,7 +304,22 @@ impl Phase {
                 Self::Closing(closing)
             }
             // Without credit nothing is read.
-            other @ (Self::Dialing(_) | Self::Relaying(..) | Self::Fronting(_)) => other,
+            other @ (Self::Dialing(_) | Self::Relaying(..) | Self::Fronting(_) | Self::Proxied(_)) => other,
+        }
+    }
+
+    fn misbehaved(self, why: PeerMisbehaved, turn: &mut Turn<'_>) -> Self {
+        match self {
+            Self::Proxied(proxied) => proxied.misbehaved(why, turn),
+            other => other,
+        }
+    }
+
+    /// The link by which the packets of this session go.
+    pub(crate) fn link(&self) -> Option<LinkKey> {
+        match self {
+            Self::Proxied(proxied) => proxied.link(),
+            _ => None,
         }
     }
 
@@ -241,6 +328,7 @@ impl Phase {
             Self::Handshaking(handshaking) => handshaking.ended(turn),
             Self::Greeted(greeted) => greeted.misbehaved(PeerMisbehaved::EndedBeforeHandshake, turn),
             Self::Discarding(discarding) => discarding.close(DropReason::NoFront, turn),
+            Self::Proxied(proxied) => proxied.ended(turn),
             Self::Dialing(dialing) => {
                 turn.shut_down(dialing.legs.upstream);
                 Self::Dialing(dialing)
@@ -269,6 +357,7 @@ impl Phase {
         match self {
             Self::Handshaking(handshaking) => handshaking.timed_out(deadline, turn),
             Self::Greeted(greeted) => greeted.misbehaved(PeerMisbehaved::HandshakeTooSlow, turn),
+            Self::Proxied(proxied) => proxied.timed_out(deadline, turn),
             Self::Dialing(dialing) => dialing.failed(DialError::TimedOut, turn),
             Self::Relaying(legs, _) | Self::Fronting(legs) => {
                 let farewells = [(legs.client, Farewell::Close), (legs.upstream, Farewell::Close)];
@@ -292,6 +381,7 @@ impl Phase {
             Self::Handshaking(handshaking) => handshaking.client(),
             Self::Greeted(greeted) => greeted.client(),
             Self::Discarding(discarding) => discarding.client(),
+            Self::Proxied(proxied) => proxied.client(),
             Self::Dialing(dialing) => return Some(dialing.legs.to(leg)),
             Self::Relaying(legs, _) | Self::Fronting(legs) => return Some(legs.to(leg)),
             Self::Closing(closing) => return closing.stream(leg),

@@ -7,14 +7,13 @@
 
 use std::sync::Arc;
 
-use super::{AfterDial, Legs, Phase, Turn};
+use super::{AfterDial, Authentic, Legs, Phase, Turn};
 use crate::aes_ctr::AesCtr;
-use crate::credentials::SecretId;
 use crate::error::PeerMisbehaved;
 use crate::event::What;
 use crate::fake_tls::{RecordReader, RecordWriter};
-use crate::obfuscated2::{ComposedInitFrame, InitFrame};
-use crate::stream::{Leg, StreamId};
+use crate::obfuscated2::ComposedInitFrame;
+use crate::stream::Leg;
 
 /// An authentic client's two directions.
 pub(crate) struct Relaying {
@@ -31,15 +30,9 @@ struct FakeTls {
 }
 
 impl Relaying {
-    /// Dials the data centre that `opened` asks for and queues our init frame to it. `records` is where
-    /// a fake-TLS client's records stand behind its init frame.
-    pub(crate) fn dial(
-        turn: &mut Turn<'_>,
-        client: StreamId,
-        secret: SecretId,
-        opened: InitFrame,
-        records: Option<RecordReader>,
-    ) -> Phase {
+    /// Dials the data centre that the client asks for and queues our init frame to it.
+    pub(crate) fn dial(turn: &mut Turn<'_>, who: Authentic) -> Phase {
+        let Authentic { client, secret, opened, records, .. } = who;
         let (transport, dc) = (opened.transport, opened.dc);
         turn.report(What::Authenticated { secret, transport, fake_tls: records.is_some(), dc });
         let ours = ComposedInitFrame::for_dc_speaking_to(

@@ -5,18 +5,20 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::action::{Action, Actions};
-use crate::config::Config;
+use crate::config::{Config, Route};
 use crate::credentials::{RecentSecrets, SecretId};
 use crate::deadline::{Deadline, Deadlines};
 use crate::error::PeerMisbehaved;
 use crate::event::{Event, SessionNumber, What};
 use crate::fake_tls::KeyShares;
+use crate::middle_proxy::links::Links;
+use crate::packet_buffers::PacketBuffers;
 use crate::policy::address_memory::AddressMemory;
 use crate::policy::replay::HelloAdmission;
 use crate::random::Random;
 use crate::session::{AfterDial, Closing, Dialing, Discarding, Farewell, Legs, Outcome, Phase};
 use crate::session_key::SessionKey;
-use crate::stream::{Leg, StreamId, Streams};
+use crate::stream::{Leg, Owner, StreamId, Streams};
 use crate::time::Now;
 
 /// The parts of an engine that its sessions share.
@@ -29,6 +31,11 @@ pub(crate) struct Shared {
     pub(crate) address_memory: AddressMemory,
     pub(crate) streams: Streams,
     pub(crate) deadlines: Deadlines,
+    pub(crate) links: Links,
+    /// For what clients of middle proxies have said and nobody has taken yet.
+    pub(crate) buffers: PacketBuffers,
+    /// Bytes in them.
+    pub(crate) held_bytes: usize,
     /// Bytes received so far, by the [`Leg`] they came from.
     pub(crate) received_bytes: [u64; 2],
 }
@@ -76,9 +83,7 @@ impl Turn<'_> {
 
     /// So many more bytes wait for `to`.
     pub(crate) fn add_backlog(&mut self, to: StreamId, len: usize) {
-        if let Some(stream) = self.shared.streams.get_mut(to) {
-            stream.backlog_bytes += len;
-        }
+        self.shared.streams.add_backlog(to, len);
     }
 
     /// Lets the driver read a stream again whose credit has risen.
@@ -119,9 +124,15 @@ impl Turn<'_> {
         self.shared.recent_secrets.remember(source, secret);
     }
 
+    /// True if clients with this secret go by middle proxies.
+    pub(crate) fn goes_by_middle_proxy(&self, secret: SecretId) -> bool {
+        let config = &self.shared.config;
+        config.middle_proxies.is_some() && config.credentials.route(secret) == Route::MiddleProxies
+    }
+
     /// Connects the client to one of `addresses`; `after` says what for.
     pub(crate) fn dial(&mut self, client: StreamId, addresses: &[SocketAddr], after: AfterDial) -> Phase {
-        let upstream = self.shared.streams.open(self.session, Leg::Upstream);
+        let upstream = self.shared.streams.open(Owner::Session(self.session, Leg::Upstream));
         Dialing::begin(self, Legs { client, upstream }, addresses, after)
     }
 

@@ -4,6 +4,7 @@
 #![allow(dead_code, reason = "each test binary uses its own part of the driver")]
 #![allow(clippy::unwrap_used, reason = "a panic here fails the test that asked for the impossible")]
 
+pub(crate) mod middle_proxies;
 pub(crate) mod scene;
 pub(crate) mod table;
 
@@ -39,7 +40,7 @@ pub(crate) const OTHER_ADDRESS: &str = "198.51.100.3:443";
 /// Where clients reach the proxy, and whence it dials.
 pub(crate) const OUR_ADDRESS: &str = "203.0.113.1:443";
 /// The port of every client.
-const CLIENT_PORT: u16 = 50_000;
+pub(crate) const CLIENT_PORT: u16 = 50_000;
 /// Size of the fronts' first flight.
 pub(crate) const FLIGHT_LEN: u16 = 2000;
 
@@ -86,6 +87,7 @@ pub(crate) fn config() -> Config {
         credentials: credentials([plain(), padded(), fake_tls(FRONT_DOMAIN)]),
         fronts: Fronts::new([front(FRONT_DOMAIN, &FRONT_ADDRESSES), front(OTHER_DOMAIN, &[OTHER_ADDRESS])]),
         dc_table,
+        middle_proxies: None,
         timeouts: Timeouts::default(),
         relay_window_bytes: RELAY_WINDOW_BYTES_DEFAULT,
     }
@@ -248,6 +250,18 @@ impl World {
         &self.wires[&stream].dialled
     }
 
+    /// Streams that are being dialled, and where.
+    pub(crate) fn dialing(&self) -> Vec<(StreamId, SocketAddr)> {
+        let is_dialled = |wire: &&Wire| !wire.is_connected && wire.end.is_none();
+        let last = |(stream, wire): (&StreamId, &Wire)| Some((*stream, *wire.dialled.last()?));
+        self.wires.iter().filter(|(_, wire)| is_dialled(wire)).filter_map(last).collect()
+    }
+
+    /// True if something is to be done at this moment.
+    pub(crate) fn is_due(&self) -> bool {
+        self.engine.next_timeout().is_some_and(|at| at <= self.now().instant)
+    }
+
     /// The stream dialled last.
     pub(crate) fn upstream(&self) -> Option<StreamId> {
         self.latest_dialled
@@ -300,7 +314,7 @@ impl World {
         waited
     }
 
-    fn time_out(&mut self) {
+    pub(crate) fn time_out(&mut self) {
         let now = self.now();
         self.engine.time_out(now, &mut self.actions);
         self.carry_out(&[]);
@@ -329,6 +343,17 @@ impl World {
             What::Ended { outcome, .. } => Some(outcome),
             _ => None,
         })
+    }
+
+    /// Some session has ended for this reason.
+    pub(crate) fn has_ended_with(&self, why: DropReason) -> bool {
+        self.reported().any(|what| matches!(what, What::Ended { outcome: Err(reason), .. } if reason == why))
+    }
+
+    /// The same, once peers have answered the farewells that were said to them.
+    pub(crate) fn has_ended_with_after_farewell(&mut self, why: DropReason) -> bool {
+        self.answer_farewells();
+        self.has_ended_with(why)
     }
 
     /// No session, stream or deadline is left.

@@ -468,6 +468,7 @@ fn config() -> Config {
         credentials: credentials([0, 1, 2]),
         fronts: fronts(&[front_address(), SocketAddr::from(([198, 51, 100, 2], 443))], 2000),
         dc_table,
+        middle_proxies: None,
         timeouts: Timeouts::default(),
         relay_window_bytes: WINDOW_BYTES_MAX,
     }

@@ -9,8 +9,11 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use mtproxy_core::middle_proxy::nat::NatRule;
+use mtproxy_core::middle_proxy::proxy_req::ProxyTag;
 use mtproxy_core::secret::DomainName;
 
+use crate::compat::Compat;
 use crate::settings::values::{
     Datapath, DcAddress, Domain, LogFilter, LogFormat, SecretText, socket_address,
 };
@@ -36,6 +39,9 @@ pub enum Command {
     Link(LinkArgs),
     /// Validates a configuration file and says what it means on this host
     Check(CheckArgs),
+    /// Understands the official proxy's command line; so does a link to this program named mtproto-proxy
+    #[command(disable_help_flag = true)]
+    Compat(CompatArgs),
 }
 
 /// Every option of `mtproxy run`. What is given here replaces what the configuration file says for the
@@ -63,6 +69,23 @@ pub struct RunArgs {
     /// Address of a data centre, instead of the built-in ones; repeatable, also for one ID
     #[arg(long, value_name = "ID=ADDR:PORT", allow_hyphen_values = true)]
     pub dc: Vec<DcAddress>,
+
+    /// Reach the data centres through the middle proxies of this file (Telegram's proxy-multi.conf); needs
+    /// --middle-proxy-secret. All secrets then go that way but those with direct = true in the configuration file
+    #[arg(long, value_name = "FILE")]
+    pub middle_proxy_config: Option<PathBuf>,
+
+    /// What the middle proxies know (Telegram's proxy-secret)
+    #[arg(long, value_name = "FILE")]
+    pub middle_proxy_secret: Option<PathBuf>,
+
+    /// Show clients the channel that Telegram's @MTProxybot gave this tag for; through middle proxies only
+    #[arg(long, value_name = "HEX32")]
+    pub proxy_tag: Option<ProxyTag>,
+
+    /// An address of this host and the one that middle proxies see instead, behind NAT; repeatable
+    #[arg(long, value_name = "LOCAL:GLOBAL")]
+    pub nat_info: Vec<NatRule>,
 
     /// How bytes move between the network and the sessions [default: auto]
     #[arg(long, value_name = "auto|xdp|epoll", hide_possible_values = true)]
@@ -97,6 +120,10 @@ pub struct RunArgs {
     #[arg(long, value_name = "FILTER")]
     pub log: Option<LogFilter>,
 
+    /// Set by `mtproxy compat` instead of a command line
+    #[arg(skip)]
+    pub compat: Option<Compat>,
+
     /// How log lines look [default: text]
     #[arg(long, value_name = "text|json", hide_possible_values = true)]
     pub log_format: Option<LogFormat>,
@@ -124,6 +151,14 @@ pub struct LinkArgs {
     /// The client's secret, or @FILE that holds it
     #[arg(long, value_name = "SECRET")]
     pub secret: SecretText,
+}
+
+/// Options of `mtproxy compat`: those of the official proxy.
+#[derive(Debug, Args)]
+pub struct CompatArgs {
+    /// As for mtproto-proxy; --help lists them
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "OPTION")]
+    pub words: Vec<String>,
 }
 
 /// Options of `mtproxy check`.
@@ -158,6 +193,8 @@ mod tests {
         let args = run("--config f.toml --listen 0.0.0.0:443 --listen [::]:443 --secret aa --secret bb \
              --domain a.example --domain b.example=127.0.0.1:8443 --dc 2=127.0.0.1:1 \
              --dc -4=1.2.3.4:443 --dc 2=127.0.0.1:2 \
+             --middle-proxy-config m.conf --middle-proxy-secret m.secret \
+             --proxy-tag 00112233445566778899aabbccddeeff --nat-info 10.0.0.1:192.0.2.1 --nat-info 10.0.0.2:192.0.2.2 \
              --datapath epoll --interface eth0 --xdp-mode zero-copy --trust-partial-checksums --workers 3 --metrics 127.0.0.1:9090 --user nobody \
              --log debug --log-format json")
         .unwrap();
@@ -165,6 +202,9 @@ mod tests {
         assert_eq!(args.secret.iter().map(SecretText::reveal).collect::<Vec<_>>(), ["aa", "bb"]);
         assert_eq!(args.domain[1].address, Some("127.0.0.1:8443".parse().unwrap()));
         assert_eq!(args.dc.iter().map(|dc| dc.id).collect::<Vec<_>>(), [DcId(2), DcId(-4), DcId(2)]);
+        assert_eq!(args.middle_proxy_config, Some("m.conf".into()));
+        assert_eq!(args.middle_proxy_secret, Some("m.secret".into()));
+        assert_eq!((args.proxy_tag.is_some(), args.nat_info.len()), (true, 2));
         assert_eq!(args.datapath, Some(Datapath::Epoll));
         assert_eq!((args.xdp_mode, args.trust_partial_checksums), (Some(XdpMode::ZeroCopy), true));
         assert_eq!(args.workers.map(NonZeroU16::get), Some(3));
@@ -186,6 +226,8 @@ mod tests {
             ("--workers 0", "--workers <N>"),
             ("--datapath ebpf", "epoll"),
             ("--xdp-mode zero_copy", "zero-copy"),
+            ("--proxy-tag 0011", "--proxy-tag <HEX32>"),
+            ("--nat-info 10.0.0.1", "--nat-info <LOCAL:GLOBAL>"),
             ("--log inof", "did you mean \"info\"?"),
             ("--lisen 0.0.0.0:443", "--listen"),
         ] {

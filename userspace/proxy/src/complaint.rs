@@ -21,6 +21,17 @@ pub enum Place {
         /// The line, counted from one.
         line: usize,
     },
+    /// A place in a file whose lines are long, or have several statements.
+    Position {
+        /// The file, as the operator named it.
+        file: Arc<Path>,
+        /// The line, counted from one.
+        line: usize,
+        /// The column, counted from one.
+        column: usize,
+    },
+    /// A file without lines.
+    File(Arc<Path>),
     /// Nowhere in particular: the host, or the settings as a whole.
     Host,
 }
@@ -30,6 +41,8 @@ impl fmt::Display for Place {
         match self {
             Self::CommandLine(option) => f.write_str(option),
             Self::Line { file, line } => write!(f, "{}:{line}", file.display()),
+            Self::Position { file, line, column } => write!(f, "{}:{line}:{column}", file.display()),
+            Self::File(file) => write!(f, "{}", file.display()),
             Self::Host => f.write_str("mtproxy"),
         }
     }
@@ -90,8 +103,8 @@ impl Complaints {
     /// Puts those about the same file in the order of its lines.
     pub fn sort_by_line(&mut self) {
         self.0.sort_by_key(|complaint| match complaint.place {
-            Place::Line { line, .. } => line,
-            Place::CommandLine(_) | Place::Host => 0,
+            Place::Line { line, .. } | Place::Position { line, .. } => line,
+            Place::CommandLine(_) | Place::File(_) | Place::Host => 0,
         });
     }
 
@@ -151,9 +164,13 @@ mod tests {
         let file: Arc<Path> = Path::new("mtproxy.toml").into();
         let mut all = Complaints::from(Complaint::at(Place::Line { file, line: 7 }, "found a; expected b"));
         all.push(Complaint::at(Place::CommandLine("--workers"), "found c"));
+        let file: Arc<Path> = Path::new("proxy.conf").into();
+        all.push(Complaint::at(Place::Position { file: file.clone(), line: 7, column: 9 }, "found d"));
+        all.push(Complaint::at(Place::File(file), "found e"));
         assert_eq!(
             all.to_string(),
-            "error: mtproxy.toml:7: found a; expected b\nerror: --workers: found c\n"
+            "error: mtproxy.toml:7: found a; expected b\nerror: --workers: found c\n\
+            error: proxy.conf:7:9: found d\nerror: proxy.conf: found e\n"
         );
         assert!(all.or(()).is_err());
         assert_eq!(Complaints::default().or(1), Ok(1));

@@ -7,12 +7,14 @@
 
 pub mod cli;
 pub mod clock;
+pub mod compat;
 pub mod complaint;
 pub mod control;
 pub mod datapath;
 pub mod fleet;
 pub mod links;
 pub mod privileges;
+pub mod process;
 pub mod replay;
 pub mod routes;
 pub mod run;

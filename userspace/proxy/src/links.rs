@@ -14,8 +14,8 @@ use qrcode::render::unicode::Dense1x2;
 use qrcode::{EcLevel, QrCode};
 use tracing::info;
 
-use crate::settings::Settings;
 use crate::settings::values::Domain;
+use crate::settings::{NamedSecret, Settings};
 
 /// The host under which clients reach the proxy: an address or a name.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -101,7 +101,7 @@ pub fn announce(settings: &Settings, listening: &[SocketAddr]) {
     let Some(&listener) = listening.first() else { return };
     let server = server_name(listener.ip());
     let mut lines = String::new();
-    for (name, secret) in settings.secrets.iter().take(ANNOUNCED_MAX) {
+    for NamedSecret { name, secret, .. } in settings.secrets.iter().take(ANNOUNCED_MAX) {
         let secret = &as_clients_use_it(secret, &settings.domains);
         let link = ProxyLink { server: server.clone(), port: listener.port(), secret };
         lines.push_str(&format!("{}  # {name}\n", link.tg()));

@@ -10,11 +10,16 @@ use mtproxy_bin::cli::{CheckArgs, Cli, Command, LinkArgs, SecretArgs};
 use mtproxy_bin::complaint::{Complaint, Complaints, Place};
 use mtproxy_bin::links::{self, Canvas};
 use mtproxy_bin::settings::{self, Host};
-use mtproxy_bin::{run, state};
+use mtproxy_bin::{compat, run, state};
 use mtproxy_core::secret::SecretKind;
 
 fn main() -> ExitCode {
+    let mut words = std::env::args();
+    if let Some(program) = words.next().filter(|program| compat::is_its_name(program)) {
+        return compat::main(&program, &words.collect::<Vec<_>>());
+    }
     let outcome = match Cli::parse().command {
+        Command::Compat(args) => return compat::main("mtproxy compat", &args.words),
         Command::Run(args) => run::serve(&args),
         Command::Secret(args) => new_secret(args).map(print),
         Command::Link(args) => describe_link(&args).map(print),

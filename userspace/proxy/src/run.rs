@@ -1,7 +1,7 @@
 //! `mtproxy run`: brings the parts up in order, and is the control thread until the end.
 //!
 //! The order matters: what needs root comes before the change of user, ports are open before a link is
-//! printed, and fronts are looked up before the first client can be a stranger.
+//! printed, and fronts and middle proxies are looked up before the first client.
 
 use std::io;
 use std::net::SocketAddr;
@@ -10,20 +10,24 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
 use crossbeam::channel::{self, Receiver};
 use crossbeam::select;
 use mtproxy_core::config::Fronts;
 use tracing::{error, info, warn};
 
 use crate::cli::RunArgs;
+use crate::compat::stats::StatsSnapshot;
+use crate::compat::{Compat, stats_port};
 use crate::complaint::{Complaint, Complaints};
 use crate::control::fronts::{FrontPlan, FrontWatch};
+use crate::control::middle_proxies::{self, LoadedMiddleProxies, MiddleProxyPlan, MiddleProxyWatch};
 use crate::control::{ControlEvent, signals};
 use crate::datapath::choice::{Choice, choose};
 use crate::datapath::epoll::ConnectionLimit;
 use crate::fleet::{Failure, Fleet, Ports, Shared, WorkerEnd};
 use crate::settings::values::Datapath;
-use crate::settings::{Host, Settings};
+use crate::settings::{Host, NamedSecret, Settings};
 use crate::shards::{self, Shards, WATCH_EVERY, Watch};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::{http, log};
@@ -36,16 +40,24 @@ use crate::{links, privileges, state};
 /// What kept it from starting.
 pub fn serve(args: &RunArgs) -> Result<ExitCode, Complaints> {
     let mut settings = Settings::load(args, &Host::here())?;
-    log::start(&settings.log_filter, settings.log_format)?;
+    let log_sink = log::Sink::new(args.compat.as_ref().and_then(|compat| compat.log_file.as_deref()));
+    log::start(&settings.log_filter, settings.log_format, &log_sink, args.compat.is_some())?;
     put_in_kept_secret(&mut settings)?;
+    let read_middle_proxies = middle_proxies::read(MiddleProxyPlan::of(&settings))?;
     let descriptors = privileges::raise_descriptor_limit();
     let ports = Ports::open(&settings.listen, settings.workers)
         .map_err(|(address, error)| port_refused(address, &error))?;
     let listening = ports.addresses.clone();
     let metrics_port = settings.metrics.map(http::bind).transpose()?;
+    let stats_port = args.compat.as_ref().filter(|compat| !compat.stats_ports.is_empty());
+    let stats_port = stats_port.map(|compat| stats_port::bind(&compat.stats_ports)).transpose()?;
     let shards = bring_up(&settings, &listening)?;
     if let Some(user) = &settings.user {
         privileges::become_user(user)?;
+    }
+
+    if let Some(compat) = &args.compat {
+        become_official(compat, &log_sink)?;
     }
 
     let connections_limit = most_connections(&settings, descriptors);
@@ -58,9 +70,15 @@ pub fn serve(args: &RunArgs) -> Result<ExitCode, Complaints> {
     let (sender, events) = channel::unbounded();
     let hold = shards.is_some().then(Hold::from_environment).flatten();
     signals::listen(sender.clone(), hold.is_some())?;
-    let (fronts, front_watch) = FrontWatch::start(FrontPlan::new(&settings, &listening), sender)?;
+    let (fronts, front_watch) = FrontWatch::start(FrontPlan::new(&settings, &listening), sender.clone())?;
+    let (middle_proxies, middle_proxy_watch) = MiddleProxyWatch::start(read_middle_proxies, sender)?;
+    let known = Arc::new(ArcSwapOption::new(middle_proxies.clone()));
+    if let (Some(listener), Some(compat)) = (stats_port, &args.compat) {
+        serve_stats(listener, compat.clone(), settings.clone(), &metrics, &known)
+            .map_err(|error| out_of_threads(&error))?;
+    }
     let shared = Shared {
-        config: Arc::new(settings.engine_config(fronts)),
+        config: Arc::new(settings.engine_config(fronts.clone(), middle_proxies.as_deref())),
         metrics: metrics.clone(),
         limit: ConnectionLimit::new(connections_limit),
         replay_entries: settings.limits.replay_entries,
@@ -88,7 +106,12 @@ pub fn serve(args: &RunArgs) -> Result<ExitCode, Complaints> {
         fleet,
         running,
         metrics,
+        fronts,
         front_watch,
+        middle_proxies,
+        known,
+        log_sink,
+        middle_proxy_watch,
         watch,
         hold,
         exit_code: ExitCode::SUCCESS,
@@ -121,7 +144,15 @@ struct Control<'a> {
     /// Workers that have not ended yet.
     running: usize,
     metrics: Arc<Metrics>,
+    /// Where the fronts are.
+    fronts: Fronts,
     front_watch: FrontWatch,
+    /// What is known about middle proxies, if the settings want them.
+    middle_proxies: Option<Arc<LoadedMiddleProxies>>,
+    /// The same, for the page of statistics.
+    known: Arc<ArcSwapOption<LoadedMiddleProxies>>,
+    log_sink: log::Sink,
+    middle_proxy_watch: MiddleProxyWatch,
     /// The hold on the steering program, if there are shards.
     watch: Option<Watch>,
     hold: Option<Hold>,
@@ -140,7 +171,15 @@ impl Control<'_> {
                 recv(events) -> event => match event.expect(SIGNALS_END_LAST) {
                     ControlEvent::Drain => self.drain(),
                     ControlEvent::Reload => self.reload(),
-                    ControlEvent::Fronts(fronts) => self.reconfigure(fronts),
+                    ControlEvent::Fronts(fronts) => {
+                        self.fronts = fronts;
+                        self.reconfigure();
+                    }
+                    ControlEvent::MiddleProxies(loaded) => {
+                        self.middle_proxies = Some(loaded);
+                        self.reconfigure();
+                    }
+                    ControlEvent::ReopenLog => self.reopen_log(),
                     ControlEvent::Hold => self.hold_shard(),
                 },
                 recv(worker_ends) -> end => self.worker_ended(end.expect(EVERY_END_IS_TOLD)),
@@ -153,6 +192,13 @@ impl Control<'_> {
     fn look_after_shards(&mut self) {
         if let Some(watch) = &mut self.watch {
             watch.tick(&self.metrics);
+        }
+    }
+
+    fn reopen_log(&self) {
+        match self.log_sink.reopen() {
+            Ok(()) => info!("log opened"),
+            Err(error) => warn!(%error, "the log file cannot be opened; lines go where they went"),
         }
     }
 
@@ -197,6 +243,9 @@ impl Control<'_> {
             return;
         }
         self.metrics.start_draining();
+        if self.args.compat.is_some() {
+            info!("SIGTERM handled.");
+        }
         let grace_seconds = self.settings.drain.as_secs();
         info!(
             grace_seconds,
@@ -237,6 +286,7 @@ impl Control<'_> {
                     newer.secrets.clone_from(&self.settings.secrets);
                 }
                 self.front_watch.follow(FrontPlan::new(&newer, &self.listening));
+                self.middle_proxy_watch.follow(MiddleProxyPlan::of(&newer));
                 if let Some(watch) = &mut self.watch {
                     watch.reload(&newer);
                 }
@@ -246,8 +296,17 @@ impl Control<'_> {
         }
     }
 
-    fn reconfigure(&mut self, fronts: Fronts) {
-        let config = Arc::new(self.settings.engine_config(fronts));
+    fn reconfigure(&mut self) {
+        if self.settings.middle_proxies.is_none() {
+            self.middle_proxies = None;
+        } else if self.middle_proxies.is_none() {
+            // Going direct meanwhile is not what was asked for. What is known so far remains in force.
+            warn!("the new settings take effect when something is known about middle proxies");
+            return;
+        }
+        self.known.store(self.middle_proxies.clone());
+        let config =
+            Arc::new(self.settings.engine_config(self.fronts.clone(), self.middle_proxies.as_deref()));
         self.fleet.command(|| Command::Configure(config.clone()));
     }
 }
@@ -263,8 +322,57 @@ fn put_in_kept_secret(settings: &mut Settings) -> Result<(), Complaint> {
         "no secret is configured: using the one made earlier"
     };
     info!(path = %kept.path.display(), "{origin}");
-    settings.secrets.push(("generated".to_owned(), kept.secret));
+    settings.secrets.push(NamedSecret { name: "generated".to_owned(), secret: kept.secret, direct: false });
     Ok(())
+}
+
+/// What the official proxy does once its ports are open.
+fn become_official(compat: &Compat, log_sink: &log::Sink) -> Result<(), Complaint> {
+    for note in &compat.notes {
+        info!("{note}");
+    }
+    if compat.nice != 0
+        && let Err(error) = rustix::process::nice(compat.nice)
+    {
+        warn!(%error, nice = compat.nice, "the priority cannot be taken");
+    }
+    if !compat.is_daemon {
+        return Ok(());
+    }
+    log_sink.reopen().map_err(|error| {
+        Complaint::about_host(format!(
+            "found no way to open the log file ({error}); expected a path that this user can write to; give another with --log"
+        ))
+    })?;
+    // Fails only for a process that leads its session already, as one of a service manager does.
+    let _ = rustix::process::setsid();
+    let no_terminal = std::fs::File::options().read(true).write(true).open("/dev/null");
+    let detached = no_terminal.and_then(|null| {
+        rustix::stdio::dup2_stdin(&null)?;
+        rustix::stdio::dup2_stdout(&null)?;
+        rustix::stdio::dup2_stderr(&null)?;
+        Ok(())
+    });
+    detached.map_err(|error| {
+        Complaint::about_host(format!(
+            "found no way to leave the terminal ({error}); expected /dev/null; leave -d out"
+        ))
+    })
+}
+
+fn serve_stats(
+    listener: std::net::TcpListener,
+    compat: Compat,
+    settings: Settings,
+    metrics: &Arc<Metrics>,
+    known: &Arc<ArcSwapOption<LoadedMiddleProxies>>,
+) -> io::Result<()> {
+    let port = listener.local_addr()?.port();
+    let (metrics, known) = (Arc::clone(metrics), Arc::clone(known));
+    stats_port::serve(listener, move || {
+        let stats = StatsSnapshot { port, ..StatsSnapshot::read(&metrics) };
+        stats.describe(&settings, &compat, known.load().as_deref()).page()
+    })
 }
 
 /// Which datapath this host gets, said in one line; the shards, if it is AF_XDP.

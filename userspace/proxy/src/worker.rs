@@ -11,6 +11,7 @@ use std::time::Duration;
 use crossbeam::channel::{Receiver, Sender, unbounded};
 use mtproxy_core::config::Config;
 use mtproxy_core::engine::Engine;
+use mtproxy_core::policy::net_events::{IdleDecay, wait_for};
 use mtproxy_core::stream::Leg;
 use mtproxy_core::time::{Instant, Now};
 use rustix::event::{EventfdFlags, eventfd};
@@ -84,6 +85,11 @@ pub struct Worker<D> {
     mailbox: Mailbox,
     recorder: Recorder,
     draining_until: Option<Instant>,
+    /// Links and targets are to be counted anew.
+    has_new_config: bool,
+    idle: IdleDecay,
+    /// When the last turn began.
+    woken_at: Instant,
     /// While draining without sessions: when [`LAST_WORDS`] are over.
     delivering_until: Option<Instant>,
 }
@@ -92,7 +98,21 @@ impl<D: Datapath> Worker<D> {
     /// A worker that is ready to run.
     #[must_use]
     pub fn new(clock: Clock, engine: Engine, datapath: D, mailbox: Mailbox, recorder: Recorder) -> Self {
-        Self { clock, engine, datapath, mailbox, recorder, draining_until: None, delivering_until: None }
+        let woken_at = clock.now().instant;
+        let idle = IdleDecay::default();
+        let (draining_until, delivering_until) = (None, None);
+        Self {
+            clock,
+            engine,
+            datapath,
+            mailbox,
+            recorder,
+            draining_until,
+            has_new_config: true,
+            idle,
+            woken_at,
+            delivering_until,
+        }
     }
 
     /// Serves clients until drained. However it ends, every session is over then, and recorded.
@@ -101,10 +121,14 @@ impl<D: Datapath> Worker<D> {
     /// Only for a broken datapath.
     pub fn run(mut self) -> io::Result<()> {
         let outcome = loop {
-            if let Err(error) = self.datapath.wait(self.time_to_sleep()) {
+            let timeout = self.time_to_sleep();
+            // A wait that cannot sleep is not worth a reading of the clock.
+            let asleep_at = (timeout != Some(Duration::ZERO)).then(|| self.clock.now().instant);
+            if let Err(error) = self.datapath.wait(timeout) {
                 break Err(error);
             }
             let now = self.clock.now();
+            self.note_sleep(asleep_at, now.instant);
             self.datapath.receive(now, &mut self.engine);
             // Behind receive, which takes the wake-up: a command that comes in between wakes us again.
             self.obey(now);
@@ -120,9 +144,16 @@ impl<D: Datapath> Worker<D> {
         outcome
     }
 
+    fn note_sleep(&mut self, asleep_at: Option<Instant>, now: Instant) {
+        let slept = asleep_at.map_or(Duration::ZERO, |since| now.since(since));
+        self.idle.turned(now.since(self.woken_at), slept);
+        self.woken_at = now;
+    }
+
     fn time_to_sleep(&self) -> Option<Duration> {
         let deadlines = [self.engine.next_timeout(), self.datapath.next_timeout(), self.draining_until];
-        deadlines.into_iter().flatten().min().map(|deadline| self.clock.until(deadline))
+        let next_due = deadlines.into_iter().flatten().min().map(|deadline| self.clock.until(deadline));
+        wait_for(next_due).timeout()
     }
 
     fn obey(&mut self, now: Now) {
@@ -131,9 +162,11 @@ impl<D: Datapath> Worker<D> {
                 Command::Configure(config) => {
                     self.recorder.configure(&config.credentials);
                     self.engine.set_config(config);
+                    self.has_new_config = true;
                 }
                 Command::Drain(grace) => {
                     self.datapath.stop_accepting();
+                    self.engine.drain();
                     self.draining_until = Some(now.instant.plus(grace));
                 }
                 Command::Hold(time) => std::thread::sleep(time),
@@ -145,7 +178,18 @@ impl<D: Datapath> Worker<D> {
         for event in self.datapath.drain_reports() {
             self.recorder.record(&event);
         }
+        let mut links_changed = std::mem::take(&mut self.has_new_config);
+        for event in self.engine.drain_link_events() {
+            self.recorder.record_link(&event);
+            links_changed = true;
+        }
         let counters = self.recorder.counters();
+        if links_changed {
+            counters.middle_proxy.publish_links(&self.engine);
+        }
+        counters.middle_proxy.publish(&self.engine);
+        counters.idle_milliseconds.publish((self.idle.total_idle_seconds() * 1000.0) as u64);
+        counters.recent_idle_permille.set((self.idle.recent_idle_percent() * 10.0) as u64);
         counters.received_bytes[0].publish(self.engine.received_bytes(Leg::Client));
         counters.received_bytes[1].publish(self.engine.received_bytes(Leg::Upstream));
         self.datapath.publish(counters);
@@ -273,6 +317,7 @@ mod tests {
             credentials: Credentials::new([("a".to_owned(), secret)]),
             fronts: Fronts::default(),
             dc_table: DcTable::builtin(PreferIp::V4),
+            middle_proxies: None,
             timeouts: Timeouts::default(),
             relay_window_bytes: RELAY_WINDOW_BYTES_DEFAULT,
         });

@@ -67,6 +67,7 @@ fn engine() -> Engine {
         credentials: Credentials::new(Vec::new()),
         fronts: Fronts::new([front]),
         dc_table: DcTable::builtin(PreferIp::V4),
+        middle_proxies: None,
         timeouts: Timeouts::default(),
         relay_window_bytes: RELAY_WINDOW_BYTES_DEFAULT,
     };

@@ -7,9 +7,9 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _, UdpSocket};
+use std::net::SocketAddr;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crossbeam::channel::{self, Receiver, RecvTimeoutError, Sender};
 use mtproxy_core::config::{Front, Fronts};
@@ -19,14 +19,12 @@ use siphasher::sip::SipHasher24;
 use tracing::{error, info, warn};
 
 use super::ControlEvent;
+use super::lookup::{self, Answer, PATIENCE};
+use super::source_address::is_of_this_host;
 use crate::complaint::Complaint;
 use crate::settings::Settings;
 use crate::settings::values::Domain;
 
-/// For all look-ups of one round together.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// Look-ups at a time: each blocks a thread.
-const LOOKUPS_AT_ONCE: usize = 16;
 /// Between rounds: sites rarely move, and their names' records live minutes to hours.
 const REFRESH_EVERY: Duration = Duration::from_secs(600);
 /// Before the first retry of an unresolved front; doubled up to [`REFRESH_EVERY`]. At boot the network
@@ -53,7 +51,7 @@ impl FrontPlan {
         Self {
             domains: settings.domains.clone(),
             prefer_ip: settings.dc.prefer_ip,
-            flight_secret: settings.secrets.first().map(|(_, secret)| secret.clone()),
+            flight_secret: settings.secrets.first().map(|entry| entry.secret.clone()),
             listening: listening.to_vec(),
         }
     }
@@ -81,7 +79,7 @@ impl FrontWatch {
     /// If the system has no thread left.
     pub fn start(plan: FrontPlan, events: Sender<ControlEvent>) -> Result<(Fronts, Self), Complaint> {
         let mut known = Known::new(plan);
-        known.look_up(lookup);
+        known.look_up(ask_system);
         let fronts = known.fronts();
         let (plans, new_plans) = channel::unbounded();
         let watch = move || watch(known, &new_plans, &events);
@@ -105,10 +103,10 @@ fn watch(mut known: Known, plans: &Receiver<FrontPlan>, events: &Sender<ControlE
         let changed = match wait(&known, plans) {
             Ok(plan) => {
                 known = known.replan(plan);
-                known.look_up(lookup);
+                known.look_up(ask_system);
                 true
             }
-            Err(RecvTimeoutError::Timeout) => known.look_up(lookup),
+            Err(RecvTimeoutError::Timeout) => known.look_up(ask_system),
             Err(RecvTimeoutError::Disconnected) => return,
         };
         if changed && events.send(ControlEvent::Fronts(known.fronts())).is_err() {
@@ -154,8 +152,8 @@ impl Known {
     }
 
     /// One round: true if an address changed.
-    fn look_up(&mut self, lookup: fn(&DomainName) -> io::Result<Vec<SocketAddr>>) -> bool {
-        let found = resolve_all(&self.plan.domains, lookup, PATIENCE);
+    fn look_up(&mut self, lookup: fn(&DomainName) -> Answer) -> bool {
+        let found = resolve_all(&self.plan.domains, lookup);
         let before = self.addresses.clone();
         for (index, found) in found.into_iter().enumerate() {
             let domain = self.plan.domains[index].clone();
@@ -218,42 +216,21 @@ impl Known {
     }
 }
 
-/// Resolves what needs resolving, within `patience`. Parallel to `domains`.
-fn resolve_all(
-    domains: &[Domain],
-    lookup: fn(&DomainName) -> io::Result<Vec<SocketAddr>>,
-    patience: Duration,
-) -> Vec<io::Result<Vec<SocketAddr>>> {
-    let late = || Err(io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {patience:?}")));
-    let mut results: Vec<io::Result<Vec<SocketAddr>>> =
-        domains.iter().map(|domain| domain.address.map_or_else(late, |address| Ok(vec![address]))).collect();
-    let (questions, asked) = channel::unbounded();
-    let unknown: Vec<_> = domains.iter().enumerate().filter(|(_, domain)| domain.address.is_none()).collect();
-    for (index, domain) in &unknown {
-        let _ = questions.send((*index, domain.name.clone()));
-    }
-    drop(questions);
-    let (answer, answers) = channel::unbounded();
-    for _ in 0..unknown.len().min(LOOKUPS_AT_ONCE) {
-        let (asked, answer): (Receiver<(usize, DomainName)>, Sender<_>) = (asked.clone(), answer.clone());
-        let ask = move || asked.iter().try_for_each(|(index, name)| answer.send((index, lookup(&name))));
-        // A thread that cannot be had leaves its names unresolved, which is reported.
-        let _ = thread::Builder::new().name("lookup".to_owned()).spawn(ask);
-    }
-    drop(answer);
-    let deadline = Instant::now() + patience;
-    while let Ok((index, result)) = answers.recv_deadline(deadline) {
-        results[index] = result;
-    }
-    // Threads that still wait for an answer find nothing more to ask, and end by themselves.
-    while asked.try_recv().is_ok() {}
-    results
+/// Resolves what needs resolving, within [`PATIENCE`]. Parallel to `domains`.
+fn resolve_all(domains: &[Domain], lookup: fn(&DomainName) -> Answer) -> Vec<Answer> {
+    let unknown: Vec<DomainName> =
+        domains.iter().filter(|domain| domain.address.is_none()).map(|domain| domain.name.clone()).collect();
+    let mut answers = lookup::resolve_all(&unknown, lookup, PATIENCE).into_iter();
+    let mut next_answer = || answers.next().expect("each name without an address was asked for");
+    domains
+        .iter()
+        .map(|domain| domain.address.map_or_else(&mut next_answer, |address| Ok(vec![address])))
+        .collect()
 }
 
-fn lookup(name: &DomainName) -> io::Result<Vec<SocketAddr>> {
+fn ask_system(name: &DomainName) -> Answer {
     const HTTPS: u16 = 443;
-    let found: Vec<SocketAddr> = (name.as_str(), HTTPS).to_socket_addrs()?.collect();
-    if found.is_empty() { Err(io::Error::other("the name has no address")) } else { Ok(found) }
+    lookup::of_system(name.as_str(), HTTPS)
 }
 
 /// True if a connection to `address` would be accepted by a listener of this process.
@@ -265,20 +242,6 @@ fn is_answered_by(listening: &[SocketAddr], address: SocketAddr) -> bool {
                 || listener.ip().is_unspecified() && is_of_this_host(address.ip()))
     };
     listening.iter().any(reaches)
-}
-
-/// True if packets to `ip` stay on this host. Asks the routing table and sends nothing: for an address of
-/// the host, the kernel chooses that same address as the source. (Whether `ip` can be bound would be a
-/// simpler question, but a fail-over pair may bind each other's addresses.)
-fn is_of_this_host(ip: IpAddr) -> bool {
-    const ANY_PORT: u16 = 9;
-    let any: IpAddr = if ip.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-    let source = || {
-        let socket = UdpSocket::bind((any, 0))?;
-        socket.connect((ip, ANY_PORT))?;
-        socket.local_addr()
-    };
-    ip.is_loopback() || ip.is_unspecified() || source().is_ok_and(|source| source.ip() == ip)
 }
 
 /// Size of the imitated first flight where the operator gave none: within the range of real sites, the
@@ -309,14 +272,10 @@ mod tests {
     }
 
     /// A name server for tests: names say what they resolve to.
-    fn fake_lookup(name: &DomainName) -> io::Result<Vec<SocketAddr>> {
+    fn fake_lookup(name: &DomainName) -> Answer {
         match name.as_str() {
             "both.example" => Ok(addresses(&["[2001:db8::1]:443", "192.0.2.1:443"])),
             "self.example" => Ok(addresses(&["127.0.0.1:443", "192.0.2.1:443"])),
-            "slow.example" => {
-                thread::sleep(Duration::from_secs(60));
-                unreachable!("the test is over by now")
-            }
             _ => Err(io::Error::other("no such name")),
         }
     }
@@ -356,24 +315,6 @@ mod tests {
         let mut known = known_after_a_round(&["both.example"], &[]);
         assert!(!known.look_up(|_| Err(io::Error::other("server failure"))));
         assert_eq!(known.addresses[0].len(), 2);
-    }
-
-    #[test]
-    fn a_slow_look_up_delays_neither_the_round_beyond_its_patience_nor_the_other_names() {
-        let started = Instant::now();
-        let domains = plan(&["slow.example", "both.example"], &[]).domains;
-        let found = resolve_all(&domains, fake_lookup, Duration::from_millis(500));
-        assert!(started.elapsed() < Duration::from_secs(30), "{:?}", started.elapsed());
-        assert_eq!(found[0].as_ref().unwrap_err().kind(), io::ErrorKind::TimedOut);
-        assert_eq!(found[1].as_ref().unwrap().len(), 2);
-    }
-
-    #[test]
-    fn more_names_than_threads_are_all_resolved() {
-        let names: Vec<String> = (0..3 * LOOKUPS_AT_ONCE).map(|n| format!("n{n}.example")).collect();
-        let domains: Vec<Domain> = names.iter().map(|name| name.parse().unwrap()).collect();
-        let found = resolve_all(&domains, |_| Ok(vec![([192, 0, 2, 1], 443).into()]), PATIENCE);
-        assert!(found.iter().all(Result::is_ok) && found.len() == names.len());
     }
 
     #[test]

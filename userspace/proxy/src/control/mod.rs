@@ -4,9 +4,16 @@
 //! there as a [`ControlEvent`].
 
 pub mod fronts;
+mod lookup;
+pub mod middle_proxies;
 pub mod signals;
+mod source_address;
+
+use std::sync::Arc;
 
 use mtproxy_core::config::Fronts;
+
+use self::middle_proxies::LoadedMiddleProxies;
 
 /// What the control thread hears.
 #[derive(Debug)]
@@ -15,8 +22,12 @@ pub enum ControlEvent {
     Drain,
     /// SIGHUP: read the configuration again.
     Reload,
+    /// SIGUSR1: open the log file anew.
+    ReopenLog,
     /// SIGUSR2, where tests have asked for it: hold a shard.
     Hold,
     /// The fronts have moved, or were looked up again after a reload.
     Fronts(Fronts),
+    /// Something else is known about the middle proxies, or they were read again after a reload.
+    MiddleProxies(Arc<LoadedMiddleProxies>),
 }

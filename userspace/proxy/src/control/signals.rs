@@ -5,7 +5,7 @@
 //! | SIGTERM, SIGINT | drain; a second one of either ends the process at once with exit code 1 |
 //! | SIGHUP | read the configuration again |
 //! | SIGUSR2 | for tests only, if the environment asked for it at start: one shard hangs; else as the system has it |
-//! | SIGUSR1 | nothing: other proxies reopen their log on it, and rotation scripts send it |
+//! | SIGUSR1 | open the log file anew, if there is one (`mtproxy compat`): rotation scripts send it |
 //!
 //! SIGPIPE is ignored by Rust's runtime already.
 
@@ -56,6 +56,7 @@ fn start(events: Sender<ControlEvent>, with_hold: bool) -> io::Result<()> {
             let event = match signal {
                 SIGTERM | SIGINT => ControlEvent::Drain,
                 SIGHUP => ControlEvent::Reload,
+                SIGUSR1 => ControlEvent::ReopenLog,
                 SIGUSR2 => ControlEvent::Hold,
                 _ => continue,
             };
@@ -75,12 +76,13 @@ mod tests {
 
     // One test, since signals concern the whole test process; the second SIGTERM is tested from outside.
     #[test]
-    fn hangup_reloads_usr1_does_nothing_and_the_first_term_drains() {
+    fn hangup_reloads_usr1_reopens_the_log_and_the_first_term_drains() {
         let (sender, events) = crossbeam::channel::unbounded();
         listen(sender, false).unwrap();
-        raise(SIGUSR1).unwrap();
-        raise(SIGHUP).unwrap();
         let next = || events.recv_timeout(Duration::from_secs(10)).unwrap();
+        raise(SIGUSR1).unwrap();
+        assert!(matches!(next(), ControlEvent::ReopenLog));
+        raise(SIGHUP).unwrap();
         assert!(matches!(next(), ControlEvent::Reload));
         raise(SIGTERM).unwrap();
         assert!(matches!(next(), ControlEvent::Drain));

@@ -13,7 +13,10 @@ use super::cidr::Cidr;
 use super::draft::{Draft, DraftLimits, DraftTimeouts, DraftXdp, SecretEntry};
 use super::values::{Datapath, DcAddress, Domain, SecretText};
 use super::xdp::{DENY_MAX, SynLimit, XdpSettings};
-use super::{DRAIN_DEFAULT, DcSettings, Host, Limits, Settings, default_listen, default_state_dir};
+use super::{
+    DRAIN_DEFAULT, DcSettings, Host, Limits, NamedSecret, Settings, default_listen, default_state_dir,
+    middle_proxies,
+};
 use crate::complaint::{Complaint, Complaints, Place, Placed};
 
 /// Fills in the defaults and checks what only shows when all is known.
@@ -44,12 +47,14 @@ pub(super) fn settle(draft: Draft, host: &Host) -> Result<Settings, Complaints> 
             interface in the configuration file; `ip -brief link` lists the interfaces",
         ));
     }
+    let middle_proxies = middle_proxies::settle(draft.middle_proxies, dc.prefer_ip, &mut complaints);
     let xdp = xdp(draft.xdp, &mut complaints);
     complaints.or(Settings {
         listen: listen.unwrap_or_else(|| default_listen(host)),
         secrets,
         domains,
         dc,
+        middle_proxies,
         datapath: draft.datapath.map_or_else(Datapath::default, |datapath| datapath.value),
         interface: draft.interface,
         workers: draft.workers.and_then(NonZeroUsize::new).unwrap_or(host.cores),
@@ -81,8 +86,8 @@ pub fn read_secret(text: &SecretText) -> Result<Secret, String> {
     Zeroizing::new(content).trim().parse().map_err(|error| format!("in the file {path:?}: {error}"))
 }
 
-fn secrets(entries: Vec<SecretEntry>, complaints: &mut Complaints) -> Vec<(String, Secret)> {
-    let mut secrets: Vec<(String, Secret)> = Vec::new();
+fn secrets(entries: Vec<SecretEntry>, complaints: &mut Complaints) -> Vec<NamedSecret> {
+    let mut secrets: Vec<NamedSecret> = Vec::new();
     for (number, entry) in (1..).zip(entries) {
         let place = &entry.text.place;
         let secret = read_secret(&entry.text.value)
@@ -92,20 +97,20 @@ fn secrets(entries: Vec<SecretEntry>, complaints: &mut Complaints) -> Vec<(Strin
             None => (format!("secret-{number}"), place.clone()),
         };
         let Some(secret) = complaints.note(secret) else { continue };
-        if let Some((twin, _)) = secrets.iter().find(|(_, known)| *known == secret) {
+        if let Some(NamedSecret { name: twin, .. }) = secrets.iter().find(|known| known.secret == secret) {
             let message = format!(
                 "secret {number}: found the same secret as {twin:?}; expected each one once; \
                 remove one of the two"
             );
             complaints.push(Complaint::at(place.clone(), message));
-        } else if secrets.iter().any(|(known, _)| *known == name) {
+        } else if secrets.iter().any(|known| known.name == name) {
             let message = format!(
                 "secret {number}: found the name {name:?} for the second time; expected a name of \
                 its own; rename one of the two"
             );
             complaints.push(Complaint::at(name_place, message));
         } else {
-            secrets.push((name, secret));
+            secrets.push(NamedSecret { name, secret, direct: entry.direct.unwrap_or(false) });
         }
     }
     secrets
@@ -113,7 +118,7 @@ fn secrets(entries: Vec<SecretEntry>, complaints: &mut Complaints) -> Vec<(Strin
 
 fn domains(
     written: Vec<Placed<Domain>>,
-    secrets: &[(String, Secret)],
+    secrets: &[NamedSecret],
     complaints: &mut Complaints,
 ) -> Vec<Domain> {
     let mut domains: Vec<Domain> = Vec::new();
@@ -129,7 +134,7 @@ fn domains(
         }
     }
     // Whoever has an ee secret greets its domain, so the proxy must be able to show that site.
-    for (_, secret) in secrets {
+    for NamedSecret { secret, .. } in secrets {
         if let SecretKind::FakeTls(name) = secret.kind()
             && domains.iter().all(|known| known.name != *name)
         {

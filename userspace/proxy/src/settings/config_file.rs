@@ -10,7 +10,10 @@ use mtproxy_core::dc::PreferIp;
 use mtproxy_core::secret::DomainName;
 use toml::de::DeTable;
 
-use super::draft::{Draft, DraftLimits, DraftTimeouts, DraftXdp, SecretEntry};
+use super::draft::{Draft, DraftLimits, DraftMiddleProxies, DraftTimeouts, DraftXdp, SecretEntry};
+use super::middle_proxies::{
+    BUFFER_BYTES_MAX, BUFFER_BYTES_MIN, CLIENT_BUFFER_BYTES_MAX, CLIENT_BUFFER_BYTES_MIN,
+};
 use super::toml_section::{KeyLines, Reading, Section, number, text, text_as, yes_or_no};
 use super::values::{Choice, Datapath, DcAddress, Domain, LogFormat, dc_id, secret_name, socket_address};
 use super::xdp::{CONNECTIONS_MAX, Congestion, FRAMES_MAX, FRAMES_MIN, SYN_RATE_MAX, XdpMode};
@@ -88,6 +91,7 @@ fn top(mut top: Section<'_>) -> Draft {
     draft.timeouts = top.section("timeouts").map(timeouts).unwrap_or_default();
     draft.limits = top.section("limits").map(limits).unwrap_or_default();
     draft.xdp = top.section("xdp").map(xdp).unwrap_or_default();
+    draft.middle_proxies = top.section("middle_proxies").map(middle_proxies).unwrap_or_default();
     top.finish();
     draft
 }
@@ -96,8 +100,9 @@ fn secret(mut table: Section<'_>) -> Option<SecretEntry> {
     let name = table.value("name", text_as(secret_name));
     let secret = table.value("secret", text_as(str::parse));
     table.complain_of_missing("secret", "secret = \"…\" (`mtproxy secret` makes one)");
+    let direct = value(table.value("direct", yes_or_no));
     table.finish();
-    Some(SecretEntry { name, text: secret? })
+    Some(SecretEntry { name, text: secret?, direct })
 }
 
 fn domain(mut table: Section<'_>) -> Option<Placed<Domain>> {
@@ -175,6 +180,36 @@ fn xdp(mut table: Section<'_>) -> DraftXdp {
     xdp
 }
 
+fn middle_proxies(mut table: Section<'_>) -> DraftMiddleProxies {
+    const DAY_SECONDS: u64 = 86_400;
+    const MONTH_HOURS: u64 = 31 * 24;
+    let hours = number(1..=MONTH_HOURS, "hours");
+    let confirm_seconds = number(1..=DAY_SECONDS, "seconds");
+    let ping_seconds = number(1..=600, "seconds");
+    let client_buffer = number(CLIENT_BUFFER_BYTES_MIN..=CLIENT_BUFFER_BYTES_MAX, "bytes");
+    let middle_proxies = DraftMiddleProxies {
+        config: table.value("config", text_as(absolute_path)),
+        secret: table.value("secret", text_as(path_of_secret)),
+        proxy_tag: table.value("proxy_tag", text_as(str::parse)),
+        nat: table.list("nat", text_as(str::parse)),
+        refresh: table.value("refresh", yes_or_no),
+        config_url: value(table.value("config_url", text_as(str::parse))),
+        config_url_v6: value(table.value("config_url_v6", text_as(str::parse))),
+        secret_url: value(table.value("secret_url", text_as(str::parse))),
+        refresh_every: value(table.value("refresh_hours", hours))
+            .map(|hours: u64| Duration::from_secs(hours * 3600)),
+        confirm_after: value(table.value("confirm_seconds", confirm_seconds)).map(Duration::from_secs),
+        prefer_ip: value(table.value("prefer_ip", text_as(PreferIp::choose))),
+        client_buffer_bytes: value(table.value("client_buffer_bytes", client_buffer)),
+        buffer_bytes: value(
+            table.value("buffer_bytes", number(BUFFER_BYTES_MIN..=BUFFER_BYTES_MAX, "bytes")),
+        ),
+        ping: value(table.value("ping_seconds", ping_seconds)).map(Duration::from_secs),
+    };
+    table.finish();
+    middle_proxies
+}
+
 fn value<T>(placed: Option<Placed<T>>) -> Option<T> {
     placed.map(|placed| placed.value)
 }
@@ -186,6 +221,14 @@ fn absolute_path(text: &str) -> Result<PathBuf, String> {
     } else {
         Err(format!("found {text:?}; expected a path that begins with /"))
     }
+}
+
+/// The same, without repeating what may be the secret itself.
+fn path_of_secret(text: &str) -> Result<PathBuf, String> {
+    absolute_path(text).map_err(|_| {
+        "found a text that is no path from / on; expected the name of a file, since the secret is no text"
+            .to_owned()
+    })
 }
 
 #[cfg(test)]
@@ -292,6 +335,8 @@ mod tests {
             format!("[[secrets]]\nsecret = [\"{key}\"]"),
             format!("secrets = [\"{key}\"]"),
             format!("secrets = \"{key}\""),
+            format!("[middle_proxies]\nsecret = \"{key}\""),
+            format!("[middle_proxies]\nproxy_tag = \"dd{key}\""),
         ] {
             let message = complaints(&content);
             assert!(message.contains("found") && !message.contains("2233"), "{message}");

@@ -8,8 +8,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use mtproxy_core::dc::{DcId, PreferIp};
+use mtproxy_core::middle_proxy::nat::NatRule;
+use mtproxy_core::middle_proxy::proxy_req::ProxyTag;
 
 use super::cidr::Cidr;
+use super::middle_proxies::DownloadUrl;
 use super::values::{Datapath, DcAddress, Domain, LogFilter, LogFormat, SecretText};
 use super::xdp::{Congestion, PortRange, XdpMode};
 use crate::cli::RunArgs;
@@ -20,6 +23,7 @@ use crate::complaint::{Place, Placed};
 pub(super) struct SecretEntry {
     pub(super) name: Option<Placed<String>>,
     pub(super) text: Placed<SecretText>,
+    pub(super) direct: Option<bool>,
 }
 
 /// Everything an operator may write.
@@ -42,6 +46,7 @@ pub(super) struct Draft {
     pub(super) timeouts: DraftTimeouts,
     pub(super) limits: DraftLimits,
     pub(super) xdp: DraftXdp,
+    pub(super) middle_proxies: DraftMiddleProxies,
 }
 
 /// Times as written; see [`mtproxy_core::config::Timeouts`].
@@ -80,6 +85,46 @@ pub(super) struct DraftXdp {
     pub(super) congestion: Option<Congestion>,
 }
 
+/// The way through middle proxies as written; see [`super::middle_proxies::MiddleProxySettings`].
+#[derive(Clone, Debug, Default)]
+pub(super) struct DraftMiddleProxies {
+    pub(super) config: Option<Placed<PathBuf>>,
+    pub(super) secret: Option<Placed<PathBuf>>,
+    pub(super) proxy_tag: Option<Placed<ProxyTag>>,
+    pub(super) nat: Option<Vec<Placed<NatRule>>>,
+    pub(super) refresh: Option<Placed<bool>>,
+    pub(super) config_url: Option<DownloadUrl>,
+    pub(super) config_url_v6: Option<DownloadUrl>,
+    pub(super) secret_url: Option<DownloadUrl>,
+    pub(super) refresh_every: Option<Duration>,
+    pub(super) confirm_after: Option<Duration>,
+    pub(super) prefer_ip: Option<PreferIp>,
+    pub(super) client_buffer_bytes: Option<usize>,
+    pub(super) buffer_bytes: Option<usize>,
+    pub(super) ping: Option<Duration>,
+}
+
+impl DraftMiddleProxies {
+    /// These settings, and those of `file` where these say nothing.
+    fn over(self, file: Self) -> Self {
+        // The two files belong together: one given here does not go with the other's of the configuration file.
+        let (config, secret) = match (self.config, self.secret) {
+            (None, None) => (file.config, file.secret),
+            given => given,
+        };
+        Self {
+            config,
+            secret,
+            proxy_tag: self.proxy_tag.or(file.proxy_tag),
+            nat: self.nat.or(file.nat),
+            buffer_bytes: self.buffer_bytes.or(file.buffer_bytes),
+            ping: self.ping.or(file.ping),
+            // The command line has no words for the rest.
+            ..file
+        }
+    }
+}
+
 impl DraftXdp {
     /// These settings, and those of `file` where these say nothing.
     fn over(self, file: Self) -> Self {
@@ -95,7 +140,11 @@ impl DraftXdp {
 impl Draft {
     /// What the command line says.
     pub(super) fn from_command_line(args: &RunArgs) -> Self {
-        let secret = |text: &SecretText| SecretEntry { name: None, text: placed("--secret", text.clone()) };
+        let secret = |text: &SecretText| SecretEntry {
+            name: None,
+            text: placed("--secret", text.clone()),
+            direct: None,
+        };
         let secrets: Vec<_> = args.secret.iter().map(secret).collect();
         Self {
             listen: placed_list("--listen", &args.listen),
@@ -113,6 +162,24 @@ impl Draft {
                 mode: args.xdp_mode,
                 trust_partial_checksums: args.trust_partial_checksums.then_some(true),
                 ..DraftXdp::default()
+            },
+            middle_proxies: DraftMiddleProxies {
+                config: args.middle_proxy_config.clone().map(|path| placed("--middle-proxy-config", path)),
+                secret: args.middle_proxy_secret.clone().map(|path| placed("--middle-proxy-secret", path)),
+                proxy_tag: args.proxy_tag.map(|tag| placed("--proxy-tag", tag)),
+                nat: placed_list("--nat-info", &args.nat_info),
+                buffer_bytes: args.compat.as_ref().and_then(|compat| compat.buffer_bytes),
+                ping: args.compat.as_ref().and_then(|compat| compat.ping),
+                ..DraftMiddleProxies::default()
+            },
+            limits: DraftLimits {
+                connections: args.compat.as_ref().and_then(|compat| compat.clients_max),
+                ..DraftLimits::default()
+            },
+            // The official proxy ends without waiting for anybody.
+            timeouts: DraftTimeouts {
+                drain: args.compat.as_ref().map(|_| Duration::ZERO),
+                ..DraftTimeouts::default()
             },
             ..Self::default()
         }
@@ -133,6 +200,12 @@ impl Draft {
             log_filter: self.log_filter.or(file.log_filter),
             log_format: self.log_format.or(file.log_format),
             xdp: self.xdp.over(file.xdp),
+            middle_proxies: self.middle_proxies.over(file.middle_proxies),
+            timeouts: DraftTimeouts { drain: self.timeouts.drain.or(file.timeouts.drain), ..file.timeouts },
+            limits: DraftLimits {
+                connections: self.limits.connections.or(file.limits.connections),
+                ..file.limits
+            },
             // The command line has no words for the rest.
             ..file
         }

@@ -1,16 +1,17 @@
 //! `mtproxy check`: what each setting means for this deployment, in words.
 
 use std::fmt::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use mtproxy_core::dc::PreferIp;
 use mtproxy_core::secret::{Secret, SecretKind};
 
+use super::middle_proxies::{DownloadUrl, MiddleProxyFiles, MiddleProxySettings, RefreshSettings};
 use super::toml_section::KeyLines;
 use super::values::{Datapath, Domain};
 use super::xdp::{Congestion, FRAME_BYTES, XdpMode, XdpSettings};
-use super::{Host, Settings};
+use super::{Host, NamedSecret, Settings};
 
 /// One line per setting: its name, where it comes from, what it means. Never a secret.
 pub(super) fn explain(path: &Path, settings: &Settings, keys: &KeyLines, host: &Host) -> String {
@@ -20,7 +21,7 @@ pub(super) fn explain(path: &Path, settings: &Settings, keys: &KeyLines, host: &
             Some(line) => format!("line {line}"),
             None => "default".to_owned(),
         };
-        writeln!(text, "{key:28} {origin:10} {meaning}").expect("a String takes all that is written to it");
+        writeln!(text, "{key:35} {origin:10} {meaning}").expect("a String takes all that is written to it");
     }
     text
 }
@@ -56,12 +57,13 @@ fn meanings(settings: &Settings, host: &Host) -> Vec<(&'static str, String)> {
         (
             "state_dir",
             settings.state_dir.as_ref().map_or("keep nothing on disk".to_owned(), |path| {
-                format!("keep a generated secret in {}", path.display())
+                format!("keep {} in {}", kept(settings), path.display())
             }),
         ),
         ("log.filter", format!("log {:?}", settings.log_filter.to_string())),
         ("log.format", format!("write log lines as {:?}", settings.log_format).to_lowercase()),
     ];
+    meanings.extend(middle_proxies(settings.middle_proxies.as_ref()));
     meanings.extend(times_and_limits(settings));
     meanings.extend(xdp(&settings.xdp).into_iter().map(|(key, meaning)| match settings.datapath {
         Datapath::Xdp => (key, meaning),
@@ -108,6 +110,87 @@ fn times_and_limits(settings: &Settings) -> Vec<(&'static str, String)> {
             format!("remember the last {} to recognise a replay", counted(limits.replay_entries, "hello")),
         ),
     ]
+}
+
+fn kept(settings: &Settings) -> &'static str {
+    match settings.middle_proxies.as_ref().and_then(|middle_proxies| middle_proxies.refresh.as_ref()) {
+        Some(_) => "a generated secret and the files of middle proxies",
+        None => "a generated secret",
+    }
+}
+
+fn middle_proxies(settings: Option<&MiddleProxySettings>) -> Vec<(&'static str, String)> {
+    let Some(settings) = settings else {
+        let unused = || "make no use of it: there are no middle proxies".to_owned();
+        let mut all: Vec<_> = MIDDLE_PROXY_KEYS.into_iter().map(|key| (key, unused())).collect();
+        all[0].1 =
+            "go straight to the data centres; without middle proxies, no channel can be shown".to_owned();
+        return all;
+    };
+    let file = |path: fn(&MiddleProxyFiles) -> &PathBuf, what: &str| match &settings.files {
+        Some(files) => format!("read {what} from {}, again whenever it changes", path(files).display()),
+        None => format!("download {what}"),
+    };
+    let download = |url: fn(&RefreshSettings) -> Option<&DownloadUrl>, what: &str| {
+        let url = settings.refresh.as_ref().and_then(url);
+        url.map_or_else(|| format!("not download {what}"), |url| format!("download {what} from {url}"))
+    };
+    let refreshing = |meaning: fn(&RefreshSettings) -> String| {
+        settings.refresh.as_ref().map_or("make no use of it: nothing is downloaded".to_owned(), meaning)
+    };
+    let meanings = [
+        file(|files| &files.config, "where middle proxies are"),
+        file(|files| &files.secret, "what they know"),
+        settings.proxy_tag.map_or("show clients no channel".to_owned(), |tag| {
+            format!("have clients shown the channel of the tag {tag}")
+        }),
+        match settings.nat.len() {
+            0 => "take this host's addresses for those that middle proxies see".to_owned(),
+            rules => {
+                format!("tell middle proxies of {} by the address that they see", counted(rules, "address"))
+            }
+        },
+        either(settings.refresh.is_some(), "keep the files current itself", "leave the files to you"),
+        download(|refresh| Some(&refresh.config_url), "IPv4 addresses of middle proxies"),
+        download(|refresh| refresh.config_url_v6.as_ref(), "IPv6 addresses of middle proxies"),
+        download(|refresh| Some(&refresh.secret_url), "what they know"),
+        refreshing(|refresh| {
+            format!("look for newer files about every {}", counted(hours(refresh.every), "hour"))
+        }),
+        refreshing(|refresh| {
+            format!("look again after {} before it believes a change", seconds(refresh.confirm_after))
+        }),
+        format!("link to middle proxies over {} where there is a choice", family(settings.prefer_ip)),
+        format!(
+            "hold at most {} of answers for one client, and close it beyond that",
+            counted(settings.client_buffer_bytes, "byte")
+        ),
+        format!("hold at most {} for all of them in one worker", counted(settings.buffer_bytes, "byte")),
+        format!("ask a link that was silent for {} whether it still works", seconds(settings.ping)),
+    ];
+    MIDDLE_PROXY_KEYS.into_iter().zip(meanings).collect()
+}
+
+/// In the order of the example.
+const MIDDLE_PROXY_KEYS: [&str; 14] = [
+    "middle_proxies.config",
+    "middle_proxies.secret",
+    "middle_proxies.proxy_tag",
+    "middle_proxies.nat",
+    "middle_proxies.refresh",
+    "middle_proxies.config_url",
+    "middle_proxies.config_url_v6",
+    "middle_proxies.secret_url",
+    "middle_proxies.refresh_hours",
+    "middle_proxies.confirm_seconds",
+    "middle_proxies.prefer_ip",
+    "middle_proxies.client_buffer_bytes",
+    "middle_proxies.buffer_bytes",
+    "middle_proxies.ping_seconds",
+];
+
+fn hours(duration: Duration) -> usize {
+    usize::try_from(duration.as_secs() / 3600).unwrap_or(usize::MAX)
 }
 
 fn xdp(xdp: &XdpSettings) -> Vec<(&'static str, String)> {
@@ -190,10 +273,13 @@ fn admit(settings: &Settings) -> String {
     if settings.secrets.is_empty() {
         return "admit clients with a secret that the first start generates".to_owned();
     }
-    let each = settings
-        .secrets
-        .iter()
-        .map(|(name, secret)| format!("{name} ({})", modes(secret, settings.domains.len())));
+    let each = settings.secrets.iter().map(|NamedSecret { name, secret, direct }| {
+        let way = match &settings.middle_proxies {
+            Some(_) if *direct => "; straight to the data centres",
+            Some(_) | None => "",
+        };
+        format!("{name} ({}{way})", modes(secret, settings.domains.len()))
+    });
     format!("admit {}: {}", counted(settings.secrets.len(), "secret"), each.collect::<Vec<_>>().join(", "))
 }
 

@@ -15,6 +15,7 @@ mod config_file;
 mod draft;
 mod explain;
 mod host;
+pub mod middle_proxies;
 mod toml_section;
 pub mod values;
 pub mod xdp;
@@ -23,9 +24,10 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
-use mtproxy_core::config::{Config, Fronts, RELAY_WINDOW_BYTES_DEFAULT, Timeouts};
+use mtproxy_core::config::{Config, Fronts, RELAY_WINDOW_BYTES_DEFAULT, Route, Timeouts};
 use mtproxy_core::credentials::Credentials;
 use mtproxy_core::dc::{DcId, DcTable, PreferIp};
 use mtproxy_core::policy::replay::ENTRIES_DEFAULT;
@@ -37,8 +39,10 @@ pub use host::Host;
 
 use crate::cli::RunArgs;
 use crate::complaint::Complaints;
+use crate::control::middle_proxies::LoadedMiddleProxies;
 use config_file::ConfigFile;
 use draft::Draft;
+use middle_proxies::MiddleProxySettings;
 use values::{Datapath, Domain, LogFilter, LogFormat};
 use xdp::XdpSettings;
 
@@ -49,11 +53,13 @@ pub struct Settings {
     pub listen: Vec<SocketAddr>,
     /// Who may use the proxy, each with the name that statistics show. Empty until a generated secret
     /// was put in (see `state`).
-    pub secrets: Vec<(String, Secret)>,
+    pub secrets: Vec<NamedSecret>,
     /// The sites behind which the proxy hides, the default one first; those of `ee` secrets included.
     pub domains: Vec<Domain>,
     /// Where the data centres are.
     pub dc: DcSettings,
+    /// How clients get to the data centres through middle proxies; `None` if all of them go direct.
+    pub middle_proxies: Option<MiddleProxySettings>,
     /// How bytes move.
     pub datapath: Datapath,
     /// Network interface for AF_XDP.
@@ -78,6 +84,25 @@ pub struct Settings {
     pub limits: Limits,
     /// How the AF_XDP datapath works.
     pub xdp: XdpSettings,
+}
+
+/// A secret that admits clients.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamedSecret {
+    /// What statistics and logs show.
+    pub name: String,
+    /// What clients must know.
+    pub secret: Secret,
+    /// True if its clients go straight to the data centres even with middle proxies.
+    pub direct: bool,
+}
+
+impl NamedSecret {
+    /// As the engines want it.
+    fn routed(&self) -> (String, Secret, Route) {
+        let route = if self.direct { Route::Direct } else { Route::MiddleProxies };
+        (self.name.clone(), self.secret.clone(), route)
+    }
 }
 
 /// Where the data centres are.
@@ -149,13 +174,16 @@ impl Settings {
         build::settle(Draft::from_command_line(args).over(file.draft), host)
     }
 
-    /// What the engines need to know of these settings, with the fronts where they now are.
+    /// What the engines need to know of these settings, with the fronts where they now are, and with what is known
+    /// about middle proxies if these settings want them.
     #[must_use]
-    pub fn engine_config(&self, fronts: Fronts) -> Config {
+    pub fn engine_config(&self, fronts: Fronts, middle_proxies: Option<&LoadedMiddleProxies>) -> Config {
+        let known = self.middle_proxies.as_ref().zip(middle_proxies);
         Config {
-            credentials: Credentials::new(self.secrets.iter().cloned()),
+            credentials: Credentials::routed(self.secrets.iter().map(NamedSecret::routed)),
             fronts,
             dc_table: self.dc.table(),
+            middle_proxies: known.map(|(settings, loaded)| Arc::new(settings.for_engines(loaded))),
             timeouts: self.timeouts,
             relay_window_bytes: self.limits.relay_window_bytes,
         }
@@ -362,7 +390,7 @@ mod tests {
             RunArgs { secret: vec![format!("@{}", path.display()).parse().unwrap()], ..RunArgs::default() };
         let settings = settled(&args, "", &Host::for_tests());
         std::fs::remove_file(&path).unwrap();
-        assert_eq!(settings.unwrap().secrets[0].1.reveal(), "dd00112233445566778899aabbccddeeff");
+        assert_eq!(settings.unwrap().secrets[0].secret.reveal(), "dd00112233445566778899aabbccddeeff");
         let message = settled(&args, "", &Host::for_tests()).unwrap_err().to_string();
         assert!(
             message.contains("found no readable file") && message.contains("mtproxy-secret-"),
@@ -434,13 +462,16 @@ mod tests {
         let wanted = "interface = \"eth0\"\ndatapath = \"xdp\"\n\
              [xdp]\nframes = 4097\nsyn_per_source = 1\ntrust_partial_checksums = true\n";
         for (file, line) in [
-            (wanted, "xdp.frames                   line 4     give each queue 4097 packet buffers: 9 MiB\n"),
+            (
+                wanted,
+                "xdp.frames                          line 4     give each queue 4097 packet buffers: 9 MiB\n",
+            ),
             (wanted, "take 1 SYN a second from one source\n"),
             (wanted, "corrupted: the two cannot be told apart\n"),
             ("", "with AF_XDP, give each queue 16384 packet buffers: 32 MiB\n"),
             (
                 "datapath = \"epoll\"",
-                "xdp.frames                   default    make no use of it: only the xdp",
+                "xdp.frames                          default    make no use of it: only the xdp",
             ),
         ] {
             let text = explained(file);

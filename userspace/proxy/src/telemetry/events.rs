@@ -7,10 +7,14 @@ use std::sync::Arc;
 
 use mtproxy_core::credentials::{Credentials, SecretId};
 use mtproxy_core::event::{DialError, Event, What};
+use mtproxy_core::middle_proxy::{LinkEvent, LinkEventKind, LinkLoss};
 use mtproxy_core::transport::Transport;
-use tracing::{debug, enabled, trace};
+use tracing::{debug, enabled, info, trace, warn};
 
 use super::metrics::{Metrics, Mode, SecretCounters, WorkerCounters};
+
+/// A clock that is off by more is worth a warning: at 30 s middle proxies refuse us.
+const SKEW_SECONDS_MAX: i64 = 5;
 
 /// Counts and writes down what happens in one worker.
 #[derive(Debug)]
@@ -56,6 +60,30 @@ impl Recorder {
         }
         if enabled!(tracing::Level::DEBUG) {
             self.write(event);
+        }
+    }
+
+    /// Counts what happened to a link to a middle proxy, and writes it down: there are few.
+    pub fn record_link(&self, event: &LinkEvent) {
+        self.counters().middle_proxy.count(event);
+        let (worker, address) = (self.worker, event.address);
+        match event.kind {
+            LinkEventKind::Ready { clock_skew_seconds } if clock_skew_seconds.abs() > SKEW_SECONDS_MAX => {
+                warn!(
+                    worker,
+                    %address,
+                    clock_skew_seconds,
+                    "middle proxy reached, but its clock and ours differ; look after this host's clock (NTP)"
+                );
+            }
+            LinkEventKind::Ready { .. } => debug!(worker, %address, "middle proxy reached"),
+            LinkEventKind::Lost { why: LinkLoss::Retired, clients } => {
+                debug!(worker, %address, clients, "link to a middle proxy ended as it should");
+            }
+            LinkEventKind::Lost { why, clients } => {
+                let reason = why.name();
+                info!(worker, %address, reason, ?why, clients, "link to a middle proxy lost");
+            }
         }
     }
 

@@ -7,6 +7,10 @@ use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use mtproxy_core::action::Action;
+use mtproxy_core::policy::net_connections::connection::{
+    AfterRead, AfterWrite, Io, ReadContext, after_read, after_write,
+};
+use mtproxy_core::policy::net_events::{Interest, from_epoll, to_epoll};
 use mtproxy_core::stream::StreamId;
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::io::Errno;
@@ -166,8 +170,7 @@ impl Socket {
     /// Registers with epoll once and for all.
     pub(super) fn register(&self, epoll: &OwnedFd) -> Result<(), Errno> {
         let Some(fd) = &self.fd else { return Err(Errno::BADF) };
-        let both = EventFlags::IN | EventFlags::OUT;
-        let interest = both | EventFlags::RDHUP | EventFlags::PRI | EventFlags::ET;
+        let interest = EventFlags::from_bits_retain(to_epoll(Interest::CONNECTION));
         epoll::add(epoll, fd, EventData::new_u64(self.stream.to_u64()), interest)
     }
 
@@ -185,13 +188,14 @@ impl Socket {
     /// The end of the dial that `flags` may be about, with our address if it went well; `None` if it is still on its
     /// way.
     pub(super) fn dial_result(&mut self, flags: EventFlags) -> Option<Result<SocketAddr, Errno>> {
-        if flags.intersects(EventFlags::ERR | EventFlags::HUP) {
+        let reported = from_epoll(flags.bits());
+        if reported.failed || reported.hung_up {
             let error =
                 self.fd.as_ref().map_or(Err(Errno::BADF), |fd| socket_error(fd).and_then(|result| result));
             // HUP without an error: the peer was gone again before we looked.
             return Some(Err(error.err().unwrap_or(Errno::CONNRESET)));
         }
-        if !flags.contains(EventFlags::OUT) {
+        if !reported.writable {
             return None;
         }
         self.state = State::Open;
@@ -200,12 +204,12 @@ impl Socket {
     }
 
     pub(super) fn notice(&mut self, flags: EventFlags) {
-        let end = EventFlags::RDHUP | EventFlags::HUP;
+        let reported = from_epoll(flags.bits());
         // Once its FIN is read, a peer is not worth reading any more.
-        self.readable |= !self.has_ended && flags.intersects(EventFlags::IN | EventFlags::PRI | end);
-        self.writable |= flags.contains(EventFlags::OUT);
-        self.short_reads_mislead |= flags.intersects(EventFlags::PRI | end);
-        if flags.contains(EventFlags::ERR) {
+        self.readable |= !self.has_ended && reported.readable;
+        self.writable |= reported.writable;
+        self.short_reads_mislead |= reported.more_behind;
+        if reported.failed {
             // To be remembered: behind a FIN, tcp_recvmsg() says "end" and not what became of the peer since.
             self.fail();
         }
@@ -223,22 +227,25 @@ impl Socket {
     pub(super) fn receive(&mut self, buffer: &mut [u8]) -> Received {
         let Some(fd) = &self.fd else { return Received::Broken };
         let room = buffer.len();
-        match rustix::net::recv(fd, buffer, RecvFlags::empty()) {
-            // Who asks first consumes the error, often a write; to this end there is no other explanation.
-            Ok((_, 0)) | Err(Errno::AGAIN) if self.has_failed => Received::Broken,
-            Ok((_, 0)) => self.end(),
-            Ok((_, len)) => {
-                // A short read has emptied the socket (epoll(7)); what comes later is a new event.
-                self.readable = len == room || self.short_reads_mislead;
+        let (read, len) = match rustix::net::recv(fd, buffer, RecvFlags::empty()) {
+            Ok((_, 0)) => (Io::End, 0),
+            Ok((_, len)) => (Io::Moved(len, room), len),
+            Err(error) => (failure(error), 0),
+        };
+        let context = ReadContext { has_failed: self.has_failed, more_behind: self.short_reads_mislead };
+        match after_read(read, context) {
+            AfterRead::Bytes { may_have_more } => {
+                self.readable = may_have_more;
                 self.is_bulk = len == READ_BUFFER_BYTES;
                 Received::Bytes(len)
             }
-            Err(Errno::INTR) => Received::Nothing,
-            Err(Errno::AGAIN) => {
+            AfterRead::Wait => {
                 self.readable = false;
                 Received::Nothing
             }
-            Err(_) => Received::Broken,
+            AfterRead::Retry => Received::Nothing,
+            AfterRead::End => self.end(),
+            AfterRead::Broken => Received::Broken,
         }
     }
 
@@ -395,21 +402,30 @@ impl Socket {
             [one] => rustix::net::send(fd, one, SendFlags::NOSIGNAL),
             many => rustix::io::writev(fd, many),
         };
-        match result {
-            Ok(sent) => {
-                self.writable = sent == total;
-                sent
+        let written = result.map_or_else(failure, |sent| Io::Moved(sent, total));
+        match after_write(written) {
+            AfterWrite::Goes { has_room } => {
+                self.writable = has_room;
+                result.unwrap_or(0)
             }
-            Err(Errno::AGAIN) => {
+            AfterWrite::Wait => {
                 self.writable = false;
                 0
             }
-            Err(Errno::INTR) => 0,
-            Err(_) => {
+            AfterWrite::Retry => 0,
+            AfterWrite::Failed => {
                 self.fail();
                 total
             }
         }
+    }
+}
+
+fn failure(error: Errno) -> Io {
+    match error {
+        Errno::AGAIN => Io::Again,
+        Errno::INTR => Io::Interrupted,
+        _ => Io::Failed,
     }
 }
 

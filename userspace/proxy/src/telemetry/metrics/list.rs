@@ -9,7 +9,7 @@ use mtproxy_core::error::{DropReason, PeerMisbehaved};
 use super::{BYTE_ORIGINS, BoundMode, DIAL_FAILURES, Kind, MODES, Metric, Sample, SecretCounters, one};
 
 /// Every metric there is, in the order of the page.
-pub const METRICS: &[Metric] = &[
+pub(super) const METRICS: &[Metric] = &[
     Metric {
         name: "process_start_time_seconds",
         kind: Kind::Gauge,
@@ -142,6 +142,13 @@ pub const METRICS: &[Metric] = &[
         help: "Bytes received in all sessions, by the side they came from",
         label: "from",
         read: |metrics| metrics.sum_each(BYTE_ORIGINS, |worker| &worker.received_bytes),
+    },
+    Metric {
+        name: "mtproxy_idle_milliseconds_total",
+        kind: Kind::Counter,
+        help: "Time that workers have slept; a worker that never does is at its limit",
+        label: "",
+        read: |metrics| one(metrics.sum(|worker| &worker.idle_milliseconds)),
     },
     Metric {
         name: "mtproxy_xdp_mode",

@@ -2,10 +2,11 @@
 //!
 //! A worker counts in a block of its own, without contention; a scrape sums the blocks. A shard, the worker
 //! whose datapath is AF_XDP, has a second block for its packets. To add a metric, add a field to
-//! [`WorkerCounters`] or [`ShardCounters`] and a row to [`METRICS`]: the exposition and the table in
+//! [`WorkerCounters`] or [`ShardCounters`] and a row to the list that [`all_metrics`] gives: the exposition and the table in
 //! docs/operations.md, which a test compares, follow from the row.
 
 mod list;
+mod middle_proxy;
 mod shard;
 
 use std::borrow::Cow;
@@ -18,7 +19,7 @@ use std::time::SystemTime;
 use mtproxy_core::credentials::Credentials;
 use mtproxy_core::error::{DropReason, PeerMisbehaved};
 
-pub use list::METRICS;
+pub use middle_proxy::MiddleProxyCounters;
 pub use shard::{BoundMode, ShardCounters, Shards};
 
 /// A number that one thread increases and any thread reads.
@@ -106,6 +107,12 @@ pub struct WorkerCounters {
     pub received_bytes: [Counter; BYTE_ORIGINS.len()],
     /// How often accepting was paused for want of descriptors or places.
     pub accept_pauses: Counter,
+    /// Milliseconds slept so far.
+    pub idle_milliseconds: Counter,
+    /// How much of the last minutes was slept.
+    pub recent_idle_permille: Gauge,
+    /// What goes over middle proxies.
+    pub middle_proxy: MiddleProxyCounters,
 }
 
 /// What is counted of one secret. All workers count here: once for each client, for which they share the
@@ -232,14 +239,51 @@ impl Metrics {
     #[must_use]
     pub fn exposition(&self) -> String {
         let mut page = String::with_capacity(8 * 1024);
-        for metric in METRICS {
+        for metric in all_metrics() {
             metric.render(self, &mut page).expect("a String takes all that is written to it");
         }
         page
     }
 
-    fn sum(&self, counter: impl Fn(&WorkerCounters) -> &Counter) -> u64 {
+    /// When the proxy was started.
+    #[must_use]
+    pub fn started(&self) -> SystemTime {
+        self.started
+    }
+
+    /// How many clients there may be at a time.
+    #[must_use]
+    pub fn connections_limit(&self) -> usize {
+        self.connections_limit
+    }
+
+    /// How many workers there are.
+    #[must_use]
+    pub fn workers_count(&self) -> usize {
+        self.workers.len()
+    }
+
+    /// A counter over all workers.
+    #[must_use]
+    pub fn sum(&self, counter: impl Fn(&WorkerCounters) -> &Counter) -> u64 {
         self.workers.iter().map(|worker| counter(worker).get()).sum()
+    }
+
+    /// A gauge over all workers.
+    #[must_use]
+    pub fn sum_gauge(&self, gauge: impl Fn(&WorkerCounters) -> &Gauge) -> u64 {
+        self.workers.iter().map(|worker| gauge(worker).get()).sum()
+    }
+
+    fn sum_each_gauge<const N: usize>(
+        &self,
+        labels: [&'static str; N],
+        gauges: impl Fn(&WorkerCounters) -> &[Gauge; N],
+    ) -> Vec<Sample> {
+        let sum = |index: usize| self.sum_gauge(|worker| &gauges(worker)[index]);
+        let sample =
+            |(index, label): (usize, &'static str)| Sample { label: label.into(), value: sum(index) };
+        labels.into_iter().enumerate().map(sample).collect()
     }
 
     fn sum_each<const N: usize>(
@@ -294,6 +338,11 @@ impl Metrics {
         // Whoever panicked inside left a table that is whole.
         self.secrets.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Every metric there is, in the order of the page.
+pub fn all_metrics() -> impl Iterator<Item = &'static Metric> {
+    list::METRICS.iter().chain(&middle_proxy::METRICS)
 }
 
 /// A number that one shard counts.
@@ -385,7 +434,7 @@ mod tests {
     /// The table of docs/operations.md, as it should be.
     fn documented() -> String {
         let mut table = String::from("| metric | type | label | says |\n|---|---|---|---|\n");
-        for metric in METRICS {
+        for metric in all_metrics() {
             let kind = format!("{:?}", metric.kind).to_lowercase();
             let label = if metric.label.is_empty() { String::new() } else { format!("`{}`", metric.label) };
             writeln!(table, "| `{}` | {kind} | {label} | {} |", metric.name, metric.help).unwrap();
@@ -405,7 +454,7 @@ mod tests {
         let _ = metrics.secrets(&credentials(["a"]));
         let page = metrics.exposition();
         let mut lines = page.lines().peekable();
-        for metric in METRICS {
+        for metric in all_metrics() {
             assert_eq!(lines.next().unwrap(), format!("# HELP {} {}", metric.name, metric.help));
             assert!(lines.next().unwrap().starts_with(&format!("# TYPE {} ", metric.name)));
             let mut values = 0;
@@ -417,13 +466,13 @@ mod tests {
             assert!(values > 0, "{}", metric.name);
         }
         assert!(page.ends_with('\n'));
-        let names: HashSet<_> = METRICS.iter().map(|metric| metric.name).collect();
-        assert_eq!(names.len(), METRICS.len());
+        let names: HashSet<_> = all_metrics().map(|metric| metric.name).collect();
+        assert_eq!(names.len(), all_metrics().count());
     }
 
     #[test]
     fn names_follow_the_conventions_of_prometheus() {
-        for Metric { name, kind, label, help, .. } in METRICS {
+        for Metric { name, kind, label, help, .. } in all_metrics() {
             assert_eq!(name.ends_with("_total"), *kind == Kind::Counter, "{name}");
             assert!(name.chars().all(|c| c.is_ascii_lowercase() || c == '_'), "{name}");
             assert!(

@@ -87,6 +87,7 @@ fn engine() -> Engine {
         credentials: Credentials::new([("user".to_owned(), Secret::new([1; 16], SecretKind::Plain))]),
         fronts: Fronts::new([front]),
         dc_table: DcTable::builtin(PreferIp::V4),
+        middle_proxies: None,
         timeouts: Timeouts::default(),
         relay_window_bytes: RELAY_WINDOW_BYTES_DEFAULT,
     };

@@ -11,6 +11,8 @@
 //!
 //! See the crate's front page for a complete drive of one session.
 
+mod middle_proxies;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -22,13 +24,16 @@ use crate::error::DropReason;
 use crate::event::{DialError, SessionNumber, What};
 use crate::fake_tls::KeyShares;
 use crate::keyed_hash::KeyedHash;
+use crate::middle_proxy::links::Links;
+use crate::packet_buffers::PacketBuffers;
 use crate::policy::address_memory::AddressMemory;
 use crate::policy::replay::HelloAdmission;
 use crate::random::Random;
 use crate::session::{Phase, Session, Sessions, Shared, Turn};
 use crate::session_key::SessionKey;
-use crate::stream::{Endpoints, Leg, StreamId, Streams};
+use crate::stream::{Endpoints, Leg, Owner, StreamId, Streams};
 use crate::time::{Instant, Now};
+use middle_proxies::LINK_READ_BYTES;
 
 /// What the world tells the engine about one stream.
 #[derive(Debug)]
@@ -112,6 +117,8 @@ impl Engine {
         let mut random = Random::from_seed(seed);
         let recent_secrets = RecentSecrets::new(KeyedHash::new(&mut random));
         let resume_backlog_bytes = config.relay_window_bytes / 2;
+        let mut links = Links::default();
+        links.set_settings(config.middle_proxies.clone(), &mut random);
         let shared = Shared {
             deadlines: Deadlines::new(&config.timeouts),
             config,
@@ -121,6 +128,9 @@ impl Engine {
             recent_secrets,
             address_memory: AddressMemory::default(),
             streams: Streams::default(),
+            links,
+            buffers: PacketBuffers::default(),
+            held_bytes: 0,
             received_bytes: [0; 2],
         };
         Self { sessions: Sessions::default(), shared, sessions_opened: 0, resume_backlog_bytes }
@@ -131,6 +141,7 @@ impl Engine {
         self.shared.deadlines.set_timeouts(&config.timeouts);
         self.shared.recent_secrets.forget_all();
         self.resume_backlog_bytes = self.resume_backlog_bytes.min(config.relay_window_bytes / 2);
+        self.shared.links.set_settings(config.middle_proxies.clone(), &mut self.shared.random);
         self.shared.config = config;
     }
 
@@ -141,7 +152,7 @@ impl Engine {
         let shared = &mut self.shared;
         let mut client = None;
         let session = self.sessions.insert_with(|key| {
-            let stream = *client.insert(shared.streams.open(key, Leg::Client));
+            let stream = *client.insert(shared.streams.open(Owner::Session(key, Leg::Client)));
             Session::begin(number, stream, ends.to_canonical(), now.instant)
         });
         let mut turn = Turn { now, session, number, shared, actions };
@@ -154,10 +165,14 @@ impl Engine {
     pub fn handle(&mut self, now: Now, input: Input<'_>, actions: &mut Actions) {
         let id = input.stream();
         let Some(stream) = self.shared.streams.get_mut(id) else { return };
-        let (key, leg) = (stream.session, stream.leg);
+        let owner = stream.owner;
         if matches!(input, Input::Eof(_)) {
             stream.ended = true;
         }
+        let (key, leg) = match owner {
+            Owner::Session(key, leg) => (key, leg),
+            Owner::Link(link) => return self.handle_link(now, link, input, actions),
+        };
         self.in_session(now, key, actions, |session, turn| match input {
             Input::Bytes(_, bytes) => session.receive(leg, bytes, turn),
             Input::PassedOn(_, len) => session.passed_on(leg, len, turn),
@@ -170,11 +185,14 @@ impl Engine {
 
     /// `len` more queued bytes of `stream` have been sent.
     pub fn sent(&mut self, now: Now, stream: StreamId, len: usize, actions: &mut Actions) {
-        let Some(state) = self.shared.streams.get_mut(stream) else { return };
-        let before = state.backlog_bytes;
-        state.backlog_bytes = before.saturating_sub(len);
-        let after = state.backlog_bytes;
-        let (key, leg) = (state.session, state.leg);
+        let Some(owner) = self.shared.streams.get(stream).map(|stream| stream.owner) else { return };
+        let (key, leg) = match owner {
+            Owner::Session(key, leg) => (key, leg),
+            Owner::Link(link) => return self.link_sent(now, stream, len, link, actions),
+        };
+        let before = self.shared.streams.backlog_bytes(stream);
+        self.shared.streams.sent(stream, len);
+        let after = self.shared.streams.backlog_bytes(stream);
         let has_sunk = before > self.resume_backlog_bytes && after <= self.resume_backlog_bytes;
         if after == 0 || has_sunk {
             self.in_session(now, key, actions, |session, turn| {
@@ -186,31 +204,39 @@ impl Engine {
         }
     }
 
-    /// Handles every deadline that has passed.
+    /// Handles every deadline that has passed, and sends what links to middle proxies have gathered.
     pub fn time_out(&mut self, now: Now, actions: &mut Actions) {
         while let Some((key, deadline)) = self.shared.deadlines.pop_expired(now.instant) {
             self.in_session(now, key, actions, |session, turn| session.timed_out(deadline, turn));
         }
+        self.time_out_links(now, actions);
     }
 
-    /// When [`time_out`](Self::time_out) has something to do. `None`: nothing is waiting for time.
+    /// When [`time_out`](Self::time_out) has something to do: long ago if it is due in this very turn. `None`: nothing
+    /// is waiting for time.
     #[must_use]
     pub fn next_timeout(&self) -> Option<Instant> {
-        self.shared.deadlines.next()
+        [self.shared.deadlines.next(), self.shared.links.next_timeout()].into_iter().flatten().min()
     }
 
     /// How many more bytes of `from` may be handed in now. Zero means: stop reading until `Resume`.
     #[must_use]
     pub fn credit(&self, from: StreamId) -> usize {
-        let Some((stream, phase)) = self.find(from) else { return 0 };
-        match phase {
+        let Some(stream) = self.shared.streams.get(from) else { return 0 };
+        let (key, leg) = match stream.owner {
+            Owner::Session(key, leg) => (key, leg),
+            Owner::Link(_) => return LINK_READ_BYTES,
+        };
+        let Some(session) = self.sessions.get(key) else { return 0 };
+        match &session.phase {
             Phase::Handshaking(handshaking) => handshaking.credit(),
             Phase::Greeted(_) | Phase::Discarding(_) => self.shared.config.relay_window_bytes,
             Phase::Relaying(legs, _) | Phase::Fronting(legs) => {
-                let backlog = self.shared.streams.backlog_bytes(legs.to(stream.leg.other()));
+                let backlog = self.shared.streams.backlog_bytes(legs.to(leg.other()));
                 self.shared.config.relay_window_bytes.saturating_sub(backlog)
             }
             Phase::Closing(closing) => closing.credit(),
+            Phase::Proxied(proxied) => proxied.credit(self.shared.config.relay_window_bytes),
             Phase::Dialing(_) => 0,
         }
     }
@@ -218,25 +244,27 @@ impl Engine {
     /// What happens to the bytes of `from`.
     #[must_use]
     pub fn direction(&self, from: StreamId) -> Direction {
-        let Some((stream, phase)) = self.find(from) else { return Direction::Unsettled };
+        let Some((leg, phase)) = self.find(from) else { return Direction::Unsettled };
         let (legs, relaying) = match phase {
             Phase::Fronting(legs) => (legs, None),
             Phase::Relaying(legs, relaying) => (legs, Some(relaying)),
             _ => return Direction::Unsettled,
         };
-        let to = legs.to(stream.leg.other());
+        let to = legs.to(leg.other());
         match relaying {
-            Some(_) if stream.leg == Leg::Client => Direction::Rekeyed { to },
-            Some(relaying) if !relaying.is_opaque(stream.leg) => Direction::Framed { to },
+            Some(_) if leg == Leg::Client => Direction::Rekeyed { to },
+            Some(relaying) if !relaying.is_opaque(leg) => Direction::Framed { to },
             _ => Direction::Opaque { to },
         }
     }
 
-    /// Ends every session at once.
+    /// Ends every session and every link at once.
     pub fn stop(&mut self, now: Now, actions: &mut Actions) {
+        self.shared.links.drain();
         for key in self.sessions.keys() {
             self.in_session(now, key, actions, |session, turn| session.stop(DropReason::Stopping, turn));
         }
+        self.time_out_links(now, actions);
     }
 
     /// How many sessions there are.
@@ -257,12 +285,13 @@ impl Engine {
     pub fn leftovers(&self) -> (usize, usize) {
         let of_sessions: usize = self.sessions.iter().map(|session| session.phase.stream_count()).sum();
         let deadlines = self.shared.deadlines.armed();
-        (self.shared.streams.len() - of_sessions, deadlines.saturating_sub(self.sessions.len()))
+        let of_links = self.shared.links.len();
+        (self.shared.streams.len() - of_sessions - of_links, deadlines.saturating_sub(self.sessions.len()))
     }
 
-    fn find(&self, id: StreamId) -> Option<(&crate::stream::Stream, &Phase)> {
-        let stream = self.shared.streams.get(id)?;
-        Some((stream, &self.sessions.get(stream.session)?.phase))
+    fn find(&self, id: StreamId) -> Option<(Leg, &Phase)> {
+        let Owner::Session(key, leg) = self.shared.streams.get(id)?.owner else { return None };
+        Some((leg, &self.sessions.get(key)?.phase))
     }
 
     /// Lets `step` handle one thing in one session, and removes the session if that was its end.
@@ -287,5 +316,8 @@ impl Engine {
         turn.report(ended);
         self.shared.deadlines.disarm(key);
         self.sessions.remove(key);
+        if self.sessions.len() == 0 {
+            self.shared.links.note_last_session();
+        }
     }
 }

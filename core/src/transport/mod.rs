@@ -3,6 +3,13 @@
 //! In direct mode the proxy never looks inside the framing: it tells the DC the client's own tag, and
 //! quick acks and padding pass through as they are.
 
+pub mod packet;
+pub mod packet_reader;
+pub mod packet_writer;
+
+/// The longest packet of a client, its padding not counted (protocol.md section 4).
+pub const PACKET_LEN_MAX: usize = 1_044_480;
+
 /// How packets are framed inside the obfuscated stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Transport {
