@@ -48,7 +48,8 @@ check: need-build ## the quick part: format, lints, unit tests; no root, no netw
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked --quiet
-	cargo test --locked -p mtproxy-core -p mtproxy-tcp -p mtproxy-xdp-abi -p mtproxy-nic -p mtproxy-bin -p mtproxy-fuzz
+	cargo check --locked -p mtproxy-ffi
+	cargo test --locked -p mtproxy-core -p mtproxy-ffi -p mtproxy-tcp -p mtproxy-xdp-abi -p mtproxy-nic -p mtproxy-bin -p mtproxy-fuzz
 	cargo test --locked -p mtproxy-bench --test allocations --test idle_memory
 
 .PHONY: test-e2e
