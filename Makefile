@@ -43,19 +43,25 @@ run: need-build ## build, and start the proxy on this host; prints the link for 
 .PHONY: test
 test: check test-root test-e2e test-twin test-netns interop bench-quick lab-quick ## everything that CI runs
 
+# Tests are chosen out of the whole workspace: for another set of packages cargo would choose the dependencies'
+# features anew, and build most of them once more.
+CARGO_TEST = cargo test --workspace --locked
+CHECKED = admission allocations commands compat conduct credit endings header idle_memory life middle_proxies \
+	middle_proxy received_bytes strangers wave_a
+AS_ROOT = decisions docs kernel live routes
+
 .PHONY: check
 check: need-build ## the quick part: format, lints, unit tests; no root, no network
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked --quiet
 	cargo check --locked -p mtproxy-ffi
-	cargo test --locked -p mtproxy-core -p mtproxy-ffi -p mtproxy-tcp -p mtproxy-xdp-abi -p mtproxy-nic -p mtproxy-bin -p mtproxy-fuzz
-	cargo test --locked -p mtproxy-bench --test allocations --test idle_memory
+	$(CARGO_TEST) --lib --bins $(CHECKED:%=--test %)
+	$(CARGO_TEST) --doc
 
 .PHONY: test-e2e
 test-e2e: need-lab ## the proxy as a process between real sockets, and the simulator
-	cargo build --locked -p mtproxy-bin
-	cargo test --locked -p mtproxy-tests --lib --test e2e --test idle_cost --test sim --test tcp_sim --test interop
+	$(CARGO_TEST) --test e2e --test idle_cost --test sim --test tcp_sim --test interop
 
 # Tests that take root run only where this is root: cargo under sudo would leave a target directory that is not yours.
 IS_ROOT = $(filter 0,$(shell id -u))
@@ -65,32 +71,29 @@ test-root: need-lab ## the kernel's side, one package at a time: steering progra
 ifeq ($(IS_ROOT),)
 	@echo "skipped: test-root loads programs and makes network namespaces, which takes root: run it as root" >&2
 else
-	cargo test --locked -p mtproxy-xdp -p mtproxy-xsk -p mtproxy-nic
-	cargo test --locked -p mtproxy-bin --test routes
+	$(CARGO_TEST) $(AS_ROOT:%=--test %)
 endif
 
 .PHONY: test-twin
 test-twin: need-lab ## one set of scripts through every datapath; as root, or half of it skips: TWIN=words picks scripts
-	cargo build --locked -p mtproxy-bin
-	TWIN="$(TWIN)" cargo test --locked -p mtproxy-tests --test twin
+	TWIN="$(TWIN)" $(CARGO_TEST) --test twin
 
 .PHONY: test-netns
 test-netns: need-lab ## the proxy on hosts of its own, over epoll and AF_XDP: relay, loss, hangs, kills; as root
 ifeq ($(IS_ROOT),)
 	@echo "skipped: test-netns makes network namespaces, which takes root: run it as root" >&2
 else
-	cargo build --locked -p mtproxy-bin
-	MTPROXY_LOSS_BYTES=$(LOSS_BYTES) cargo test --locked -p mtproxy-tests --test netns
+	MTPROXY_LOSS_BYTES=$(LOSS_BYTES) $(CARGO_TEST) --test netns
 endif
 
 .PHONY: sim
 sim: need-build ## the engine under virtual time: make sim SEED=n repeats one run
-	SIM_SEED=$(SEED) cargo test --locked -p mtproxy-tests --test sim -- --nocapture every_seed
+	SIM_SEED=$(SEED) $(CARGO_TEST) --test sim -- --nocapture every_seed
 
 .PHONY: tcp-sim
 tcp-sim: need-build ## TCP-lite over a bad network: make tcp-sim SEED=n TRACE=1, or COUNT=1000000
 	TCP_SIM_SEED=$(SEED) TCP_SIM_COUNT=$(COUNT) TCP_SIM_TRACE=$(TRACE) TCP_SIM_THREADS=$$(nproc) \
-		cargo test --locked -p mtproxy-tests --test tcp_sim -- --nocapture every_seed
+		$(CARGO_TEST) --test tcp_sim -- --nocapture every_seed
 
 .PHONY: fuzz
 fuzz: need-build ## coverage-guided fuzzing: make fuzz TARGET=engine SECONDS=600
@@ -100,9 +103,7 @@ fuzz: need-build ## coverage-guided fuzzing: make fuzz TARGET=engine SECONDS=600
 interop: need-test need-lab ## a real client library (Telethon) through the proxy; as root over AF_XDP, too
 	python3 -m venv --clear target/interop
 	target/interop/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r tests/interop/requirements.txt
-	cargo build --locked -p mtproxy-bin
-	MTPROXY_INTEROP_PYTHON=$(CURDIR)/target/interop/bin/python \
-		cargo test --locked -p mtproxy-tests --test interop -- --ignored --nocapture
+	MTPROXY_INTEROP_PYTHON=$(CURDIR)/target/interop/bin/python $(CARGO_TEST) --test interop -- --ignored --nocapture
 
 # Namespaces take root; what is built still belongs to you.
 LAB = $(if $(IS_ROOT),,sudo) MTPROXY_BIN=target/release/mtproxy target/release/mtproxy-lab
@@ -130,6 +131,12 @@ bench: need-test ## CPU, latency and memory beside nginx and no relay: table, JS
 bench-quick: need-test ## the same in half a minute: shows that it works, not how fast
 	cargo build --release --locked -p mtproxy-bin -p mtproxy-bench
 	target/release/mtproxy-load --quick --results target/bench-quick
+	target/release/mtproxy-middle --quick --results target/bench-quick
+
+.PHONY: bench-middle
+bench-middle: need-build ## what it costs to go through middle proxies rather than direct: CPU and memory
+	cargo build --release --locked -p mtproxy-bin -p mtproxy-bench
+	target/release/mtproxy-middle
 
 .PHONY: bench-micro
 bench-micro: need-build ## cost of single functions (criterion)

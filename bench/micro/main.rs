@@ -3,6 +3,7 @@
 //! No sockets, no kernel: what is measured here is what is left of a relay when reading and writing
 //! cost nothing.
 
+mod cbc;
 mod cipher;
 mod handshake;
 mod relay;
@@ -23,6 +24,6 @@ fn short_runs() -> Criterion {
 criterion_group! {
     name = micro;
     config = short_runs();
-    targets = cipher::bench, handshake::bench_search, handshake::bench_whole, relay::bench
+    targets = cipher::bench, cbc::bench, handshake::bench_search, handshake::bench_whole, relay::bench
 }
 criterion_main!(micro);

@@ -3,6 +3,7 @@
 //!
 //! `mtproxy-load` compares the proxy with other relays over loopback, `mtproxy-lab` its datapaths with each
 //! other on hosts of their own. Both have the same clients do the same works. Read first: [`work`].
+//! `mtproxy-middle` compares the way through middle proxies with the direct one, with the clients of the tests.
 //!
 //! `mtproxy-replay` needs neither sockets nor a kernel, and no more do the tests of what a relay costs when it
 //! stands. Read first: [`scene`].

@@ -411,8 +411,13 @@ fn build_binary() -> PathBuf {
     let is_release = profile_directory.ends_with("release");
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut build = Command::new(cargo);
-    build.args(["build", "--quiet", "--package", "mtproxy-bin", "--bin", "mtproxy"]);
-    build.args(is_release.then_some("--release"));
+    if is_release {
+        build.args(["build", "--quiet", "--package", "mtproxy-bin", "--bin", "mtproxy", "--release"]);
+    } else {
+        // The binary comes with these of its tests. `cargo build` would have the dependencies without what tests
+        // add to their features, and so build most of them once more.
+        build.args(["test", "--quiet", "--workspace", "--no-run", "--test", "commands"]);
+    }
     build.arg("--target-dir").arg(profile_directory.parent().expect("a profile lies in a target directory"));
     build.current_dir(env!("CARGO_MANIFEST_DIR"));
     let status = build.status().unwrap_or_else(|error| panic!("running {build:?}: {error}"));
