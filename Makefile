@@ -48,7 +48,7 @@ test: check test-root test-e2e test-twin test-netns interop bench-quick lab-quic
 CARGO_TEST = cargo test --workspace --locked
 CHECKED = admission allocations commands compat conduct credit endings header idle_memory life middle_proxies \
 	middle_proxy received_bytes strangers wave_a
-AS_ROOT = decisions docs kernel live routes
+AS_ROOT = decisions docs kernel live nic routes
 
 .PHONY: check
 check: need-build ## the quick part: format, lints, unit tests; no root, no network

@@ -1,7 +1,7 @@
 //! Everything that is known about one interface and its host, read at one moment.
 
 use std::net::IpAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::{fmt, fs, io};
 
 use netlink_packet_route::RouteNetlinkMessage;
@@ -143,11 +143,21 @@ fn kernel_release() -> io::Result<String> {
     Ok(fs::read_to_string("/proc/sys/kernel/osrelease")?.trim().to_owned())
 }
 
+/// The link's directory below `/sys/class/net`. A mount of `/sys` shows one network namespace for ever, which need not be
+/// this thread's.
+pub(crate) fn in_sys(link: &Link) -> Option<PathBuf> {
+    let directory = Path::new("/sys/class/net").join(&link.name);
+    let index = fs::read_to_string(directory.join("ifindex")).ok()?.trim().parse();
+    (index == Ok(link.index)).then_some(directory)
+}
+
+/// Why what is below `/sys` cannot be read.
+pub(crate) fn not_in_sys() -> Unreadable {
+    Unreadable("/sys shows another network namespace".to_owned())
+}
+
 fn driver(link: &Link) -> Fact<String> {
-    let device = Path::new("/sys/class/net").join(&link.name);
-    // A mount of /sys shows one network namespace for ever, which need not be this thread's.
-    let index = fs::read_to_string(device.join("ifindex")).ok().and_then(|text| text.trim().parse().ok());
-    let in_sys = (index == Some(link.index)).then(|| fs::read_link(device.join("device/driver")));
+    let in_sys = in_sys(link).map(|directory| fs::read_link(directory.join("device/driver")));
     match (in_sys, &link.kind) {
         (Some(Ok(driver)), _) => driver
             .file_name()
@@ -155,7 +165,7 @@ fn driver(link: &Link) -> Fact<String> {
             .ok_or_else(|| Unreadable(format!("{} names no driver", driver.display()))),
         (_, Some(kind)) => Ok(kind.clone()),
         (Some(Err(error)), None) => Err(error.into()),
-        (None, None) => Err(Unreadable("/sys shows another network namespace".to_owned())),
+        (None, None) => Err(not_in_sys()),
     }
 }
 

@@ -57,6 +57,12 @@ impl Family {
         let first = answer.messages.into_iter().next();
         first.map(|message| message.attributes).ok_or_else(|| io::ErrorKind::InvalidData.into())
     }
+
+    /// Has `command` done; answers are not looked at.
+    pub(crate) fn tell(&mut self, command: u8, attributes: &[DefaultNla]) -> io::Result<()> {
+        let order = Generic { family: self.id, command, attributes: encode(attributes) };
+        self.netlink.request(order, 0).map(drop)
+    }
 }
 
 /// An attribute that consists of attributes.

@@ -3,7 +3,9 @@
 use std::io;
 
 use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::link::{InfoData, InfoVlan, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
+use netlink_packet_route::link::{
+    InfoData, InfoVlan, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, LinkXdp,
+};
 
 use crate::netlink::Netlink;
 
@@ -32,6 +34,8 @@ pub struct Link {
     pub lower: Option<String>,
     /// Receive queues that exist, in use or not.
     pub receive_queues_max: u32,
+    /// The number of the XDP program on it.
+    pub xdp_program: Option<u32>,
 }
 
 /// A link next to another one.
@@ -70,6 +74,8 @@ pub struct RawLink {
     pub vlan_id: Option<u16>,
     /// As in [`Link`].
     pub receive_queues_max: u32,
+    /// As in [`Link`].
+    pub xdp_program: Option<u32>,
 }
 
 impl Link {
@@ -98,6 +104,7 @@ impl Link {
             ports: ports.map(|port| port.name.clone()).collect(),
             lower: lower.map(|lower| lower.name.clone()),
             receive_queues_max: raw.receive_queues_max,
+            xdp_program: raw.xdp_program,
         })
     }
 }
@@ -135,6 +142,12 @@ impl From<&LinkMessage> for RawLink {
                 LinkAttribute::LinkNetNsId(_) => link.lower_is_elsewhere = true,
                 LinkAttribute::NumRxQueues(queues) => link.receive_queues_max = *queues,
                 LinkAttribute::LinkInfo(infos) => link.note_infos(infos),
+                LinkAttribute::Xdp(attributes) => {
+                    link.xdp_program = attributes.iter().find_map(|attribute| match attribute {
+                        LinkXdp::ProgId(id) => Some(*id),
+                        _ => None,
+                    });
+                }
                 _ => {}
             }
         }

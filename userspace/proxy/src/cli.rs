@@ -14,6 +14,7 @@ use mtproxy_core::middle_proxy::proxy_req::ProxyTag;
 use mtproxy_core::secret::DomainName;
 
 use crate::compat::Compat;
+use crate::nic::NicCommand;
 use crate::settings::values::{
     Datapath, DcAddress, Domain, LogFilter, LogFormat, SecretText, socket_address,
 };
@@ -39,6 +40,9 @@ pub enum Command {
     Link(LinkArgs),
     /// Validates a configuration file and says what it means on this host
     Check(CheckArgs),
+    /// Looks at a network card and its host, and sets them up for AF_XDP
+    #[command(subcommand)]
+    Nic(NicCommand),
     /// Understands the official proxy's command line; so does a link to this program named mtproto-proxy
     #[command(disable_help_flag = true)]
     Compat(CompatArgs),

@@ -13,6 +13,7 @@ pub mod control;
 pub mod datapath;
 pub mod fleet;
 pub mod links;
+pub mod nic;
 pub mod privileges;
 pub mod process;
 pub mod replay;
