@@ -105,8 +105,11 @@ interop: need-test need-lab ## a real client library (Telethon) through the prox
 	target/interop/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r tests/interop/requirements.txt
 	MTPROXY_INTEROP_PYTHON=$(CURDIR)/target/interop/bin/python $(CARGO_TEST) --test interop -- --ignored --nocapture
 
+# What was built together with the measuring programs: they would build it once more, alone.
+RELEASED = MTPROXY_BIN=target/release/mtproxy
+
 # Namespaces take root; what is built still belongs to you.
-LAB = $(if $(IS_ROOT),,sudo) MTPROXY_BIN=target/release/mtproxy target/release/mtproxy-lab
+LAB = $(if $(IS_ROOT),,sudo) $(RELEASED) target/release/mtproxy-lab
 
 .PHONY: lab
 lab: need-lab ## watch epoll and AF_XDP side by side on hosts of their own: live table, CPU per operation
@@ -125,18 +128,18 @@ endif
 .PHONY: bench
 bench: need-test ## CPU, latency and memory beside nginx and no relay: table, JSON and plots
 	cargo build --release --locked -p mtproxy-bin -p mtproxy-bench
-	target/release/mtproxy-load
+	$(RELEASED) target/release/mtproxy-load
 
 .PHONY: bench-quick
 bench-quick: need-test ## the same in half a minute: shows that it works, not how fast
 	cargo build --release --locked -p mtproxy-bin -p mtproxy-bench
-	target/release/mtproxy-load --quick --results target/bench-quick
-	target/release/mtproxy-middle --quick --results target/bench-quick
+	$(RELEASED) target/release/mtproxy-load --quick --results target/bench-quick
+	$(RELEASED) target/release/mtproxy-middle --quick --results target/bench-quick
 
 .PHONY: bench-middle
 bench-middle: need-build ## what it costs to go through middle proxies rather than direct: CPU and memory
 	cargo build --release --locked -p mtproxy-bin -p mtproxy-bench
-	target/release/mtproxy-middle
+	$(RELEASED) target/release/mtproxy-middle
 
 .PHONY: bench-micro
 bench-micro: need-build ## cost of single functions (criterion)
