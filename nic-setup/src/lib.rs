@@ -33,6 +33,7 @@ pub mod link;
 pub mod live;
 mod netdev;
 pub mod netlink;
+pub mod quirks;
 pub mod rss;
 pub mod stages;
 pub mod survey;

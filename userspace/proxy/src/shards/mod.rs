@@ -20,12 +20,16 @@ use std::net::SocketAddr;
 use std::num::NonZeroU16;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mtproxy_nic::Facts as NicFacts;
+use mtproxy_nic::link::RawLink;
+use mtproxy_nic::netlink::Netlink;
+use mtproxy_nic::quirks::advice;
 use mtproxy_nic::rss::QueueOf;
 use mtproxy_xdp::{AttachMode, Error as SteeringError, Steering, SynLimit};
-use mtproxy_xsk::{BindMode, BusyPoll, ModeLadder, Socket};
+use mtproxy_xsk::{BindMode, BusyPoll, ChunkSize, ModeLadder, Socket};
+use netlink_sys::protocols::NETLINK_ROUTE;
 use tracing::{info, warn};
 
 use crate::complaint::Complaint;
@@ -90,7 +94,7 @@ impl Shards {
         }
         watch::deny(&mut steering, settings).map_err(refused)?;
         let attached = attach_program(&mut steering, interface, attach)?;
-        let sockets = bind_all(settings, interface, queues, attached, &mut steering)?;
+        let sockets = bind_all(settings, &nic, queues, attached, &mut steering)?;
         let bound = sockets.first().map_or(BindMode::Copy, |socket| socket.bound().mode);
         info!(interface, queues, attached = attached.name(), bound = %bound, "AF_XDP sockets are bound");
         let mode = match (attached, bound) {
@@ -98,6 +102,9 @@ impl Shards {
             (AttachMode::Native, BindMode::ZeroCopy) => BoundMode::ZeroCopy,
             (AttachMode::Native, BindMode::Copy) => BoundMode::Copy,
         };
+        if nic.link.has_carrier {
+            await_carrier(interface);
+        }
         let (queue_of, interface) = (QueueOf::new(&nic), nic.link.index);
         Ok(Self { steering, routes, sockets, queue_of, interface, mode, ports, ours })
     }
@@ -157,12 +164,13 @@ fn attach_program(steering: &mut Steering, interface: &str, attach: Attach) -> R
 
 fn bind_all(
     settings: &Settings,
-    interface: &str,
+    nic: &NicFacts,
     queues: u32,
     attached: AttachMode,
     steering: &mut Steering,
 ) -> Result<Vec<Socket>, Complaint> {
-    let xdp = &settings.xdp;
+    let (xdp, interface) = (&settings.xdp, nic.link.name.as_str());
+    let chunk = chunk(nic);
     let modes = match (xdp.mode, attached) {
         (XdpMode::ZeroCopy, _) => ModeLadder::ZeroCopy,
         (XdpMode::Auto, AttachMode::Native) => ModeLadder::ZeroCopyThenCopy,
@@ -172,6 +180,7 @@ fn bind_all(
     for queue in 0..queues {
         let socket = Socket::bind(&mtproxy_xsk::Settings {
             frames: xdp.frames,
+            chunk,
             // Half of what `mtproxy_tcp` leaves to acknowledgements, so that the fill ring comes before text.
             transmit_reserve: xdp.frames / 32,
             huge_pages: xdp.huge_pages,
@@ -187,6 +196,40 @@ fn bind_all(
         sockets.push(socket);
     }
     Ok(sockets)
+}
+
+/// A page where the driver needs it, else half of one.
+fn chunk(nic: &NicFacts) -> ChunkSize {
+    let (driver, kernel) =
+        (nic.driver.as_deref().unwrap_or_default(), nic.kernel.as_deref().unwrap_or_default());
+    if !advice(driver, kernel).page_chunks {
+        return ChunkSize::Bytes2048;
+    }
+    info!(
+        driver,
+        "packet buffers are 4 KiB each: this driver cuts packets that lie in smaller ones (docs/nic-setup.md)"
+    );
+    ChunkSize::Bytes4096
+}
+
+/// Some cards are reset when a program is attached or a socket bound, and without a link for a while. Until it is back,
+/// nobody is told that we are ready.
+fn await_carrier(interface: &str) {
+    let deadline = Instant::now() + CARRIER_PATIENCE;
+    let has_carrier = || {
+        let links = Netlink::open(NETLINK_ROUTE).and_then(|mut netlink| RawLink::list(&mut netlink));
+        links.is_ok_and(|links| links.iter().any(|link| link.name == interface && link.has_carrier))
+    };
+    while !has_carrier() {
+        if Instant::now() >= deadline {
+            warn!(
+                interface,
+                "found no carrier, which was there before the program was attached; going on without"
+            );
+            return;
+        }
+        std::thread::sleep(CARRIER_LOOK_EVERY);
+    }
 }
 
 fn refused(error: SteeringError) -> Complaint {
@@ -212,6 +255,10 @@ fn no_routes(error: &io::Error) -> Complaint {
         "found no way to read this host's routes ({error}); expected netlink; use --datapath epoll on this host"
     ))
 }
+
+/// Several times as long as the slowest card that was met.
+const CARRIER_PATIENCE: Duration = Duration::from_secs(10);
+const CARRIER_LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// How often [`Watch::tick`] wants to be called.
 pub const WATCH_EVERY: Duration = Duration::from_secs(1);

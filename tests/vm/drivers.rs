@@ -1,0 +1,65 @@
+//! The relay over each driver, in each mode that it has.
+
+use crate::machine::{Card, E1000E, IGB, VIRTIO, VIRTIO_WITHOUT_IOMMU, VMXNET3, run};
+
+/// A transfer for each family; the issue of the first two is zero-copy, where it must be long.
+const LONG_BYTES: u64 = 100_000_000;
+const SHORT_BYTES: u64 = 4_000_000;
+
+/// Clients of both families through the proxy with this mode, bound as that.
+#[track_caller]
+fn relays(card: Card, mode: &str, bound: &str, clients: u32, bytes: u64) {
+    run(
+        card,
+        &format!(
+            "start_proxy --datapath xdp --xdp-mode {mode} --workers 1\n\
+             bound_as {bound} \"$(ls -d /sys/class/net/n0/queues/rx-* | wc -l)\"\n\
+             relay {clients} {}\n\
+             end_proxy\n",
+            bytes / u64::from(clients)
+        ),
+    );
+}
+
+#[test]
+#[ignore = "make test-vm"]
+fn igb_relays_in_zero_copy() {
+    relays(IGB, "zero-copy", "zero_copy", 4, LONG_BYTES);
+}
+
+#[test]
+#[ignore = "make test-vm"]
+fn igb_relays_in_copy_mode() {
+    relays(IGB, "copy", "copy", 4, SHORT_BYTES);
+}
+
+#[test]
+#[ignore = "make test-vm"]
+fn virtio_relays_in_zero_copy() {
+    relays(VIRTIO, "zero-copy", "zero_copy", 4, LONG_BYTES);
+}
+
+#[test]
+#[ignore = "make test-vm"]
+fn virtio_relays_in_copy_mode() {
+    relays(VIRTIO, "copy", "copy", 4, SHORT_BYTES);
+}
+
+#[test]
+#[ignore = "make test-vm"]
+fn vmxnet3_relays_in_copy_mode() {
+    relays(VMXNET3, "copy", "copy", 4, SHORT_BYTES);
+}
+
+#[test]
+#[ignore = "make test-vm"]
+fn e1000e_relays_in_generic_mode() {
+    relays(E1000E, "generic", "generic", 4, SHORT_BYTES);
+}
+
+/// The driver says zero-copy in its features, and then refuses it with EINVAL.
+#[test]
+#[ignore = "make test-vm"]
+fn virtio_without_an_iommu_falls_back_to_copying() {
+    relays(VIRTIO_WITHOUT_IOMMU, "auto", "copy", 4, SHORT_BYTES);
+}
