@@ -11,6 +11,8 @@ TARGET ?= all
 SECONDS ?= 60
 # Which scripts `make test-twin` performs: those with this in their names.
 TWIN ?=
+# Which tests `make test-vm` runs: those with one of these words in their names.
+VM ?=
 # Seed for `make sim` and `make tcp-sim`; without one they run as many as CI does.
 SEED ?=
 # How many seeds `make tcp-sim` runs from SEED on; TRACE=1 prints their packets.
@@ -41,7 +43,7 @@ run: need-build ## build, and start the proxy on this host; prints the link for 
 	target/release/mtproxy run $(ARGS)
 
 .PHONY: test
-test: check test-root test-e2e test-twin test-netns interop bench-quick lab-quick ## everything that CI runs
+test: check test-root test-e2e test-twin test-netns interop bench-quick lab-quick test-vm ## everything that CI runs
 
 # Tests are chosen out of the whole workspace: for another set of packages cargo would choose the dependencies'
 # features anew, and build most of them once more.
@@ -85,6 +87,15 @@ ifeq ($(IS_ROOT),)
 else
 	MTPROXY_LOSS_BYTES=$(LOSS_BYTES) $(CARGO_TEST) --test netns
 endif
+
+# QEMU, and what a guest's root is made of; QEMU itself and a kernel are tests/vm/setup's business.
+.PHONY: test-vm
+test-vm: need-lab ## the proxy on emulated cards with drivers of their own, zero-copy included: VM=words picks tests
+	@.ci/need /bin/busybox=busybox-static cpio=cpio dash=dash xz=xz-utils zstd=zstd
+	tests/vm/setup target/vm
+	cargo build --release --locked -p mtproxy-bin -p mtproxy-bench
+	MTPROXY_VM=$(CURDIR)/target/vm MTPROXY_BIN=$(CURDIR)/target/release/mtproxy \
+		$(CARGO_TEST) --test vm -- --ignored --nocapture --test-threads=1 $(VM)
 
 .PHONY: sim
 sim: need-build ## the engine under virtual time: make sim SEED=n repeats one run

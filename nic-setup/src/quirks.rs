@@ -38,7 +38,7 @@ pub enum Remedy {
 }
 
 /// All that are known.
-pub const QUIRKS: [Quirk; 9] = [
+pub const QUIRKS: [Quirk; 10] = [
     Quirk {
         driver: "igb",
         since: None,
@@ -56,6 +56,15 @@ pub const QUIRKS: [Quirk; 9] = [
         remedy: Remedy::Design,
         source: "seen on Linux 6.12, 6.18 and 7.3",
         shown_by: "the proxy is ready when a carrier that was there is back; tests/vm prelude.sh, start_proxy",
+    },
+    Quirk {
+        driver: "igb",
+        since: None,
+        until: None,
+        what: "receives nothing ever if the fill ring was empty when zero-copy was switched on: it wakes up the wrong interrupt",
+        remedy: Remedy::Design,
+        source: "seen on Linux 6.18, with an interrupt for each direction; fill_ring_empty stays at 1 a queue",
+        shown_by: "sockets are bound and filled before the program is attached (shards/mod.rs); tests/vm igb_relays_in_zero_copy",
     },
     Quirk {
         driver: "virtio_net",
@@ -109,7 +118,7 @@ pub const QUIRKS: [Quirk; 9] = [
         what: "starves if the fill ring is empty when zero-copy is switched on",
         remedy: Remedy::Design,
         source: "reported for Intel's drivers by users of other AF_XDP programs",
-        shown_by: "the fill ring is filled right after binding (docs/datapaths.md)",
+        shown_by: "sockets are bound and filled before the program is attached",
     },
     Quirk {
         driver: "e1000e",

@@ -63,3 +63,20 @@ fn e1000e_relays_in_generic_mode() {
 fn virtio_without_an_iommu_falls_back_to_copying() {
     relays(VIRTIO_WITHOUT_IOMMU, "auto", "copy", 4, SHORT_BYTES);
 }
+
+/// With a queue for each core and a hash that spreads clients over them, every queue carries.
+#[test]
+#[ignore = "make test-vm"]
+fn both_queues_of_igb_carry_in_zero_copy() {
+    run(
+        IGB,
+        "start_proxy --datapath xdp --xdp-mode zero-copy --workers 1\n\
+         bound_as zero_copy 2\n\
+         before=$(rx_packets)\n\
+         relay 24 200000\n\
+         after=$(rx_packets)\n\
+         echo \"$before\" \"$after\" | awk '{ for (i = 1; i <= NF / 2; i++) if ($(i + NF / 2) - $i < 100) exit 1 }' || \
+             fail \"packets of each queue: $before before, $after after\"\n\
+         end_proxy\n",
+    );
+}

@@ -15,3 +15,4 @@
 
 mod drivers;
 mod machine;
+mod setting_up;

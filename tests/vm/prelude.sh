@@ -11,7 +11,7 @@ DC6=4
 
 fail() {
     echo "FAILED: $*"
-    sed 's/^/  proxy: /' /tmp/proxy.log
+    [ ! -e /tmp/proxy.log ] || sed 's/^/  proxy: /' /tmp/proxy.log
     exit 1
 }
 
@@ -57,6 +57,23 @@ relay() {
     # Full segments at the most: had the kernel relayed, there would be none.
     [ $carried -gt $(($1 * $2 / 1500 * 2)) ] || fail "only $carried packets over AF_XDP"
     echo "relayed over AF_XDP: $carried packets"
+}
+
+# Packets that each receive queue of n0 has taken, in their order.
+rx_packets() { ethtool -S n0 | sed -n 's/^ *rx_queue_[0-9]*_packets: //p' | tr '\n' ' '; }
+
+# Everything that anybody could have turned, as other tools show it. Counters are left out.
+knobs() {
+    for option in k c g l x; do ethtool -$option n0 2>&1; done
+    grep . /sys/class/net/n0/napi_defer_hard_irqs /sys/class/net/n0/gro_flush_timeout /sys/class/net/n0/threaded
+    grep . /proc/irq/*/smp_affinity_list /proc/sys/vm/nr_hugepages
+    grep . /proc/sys/net/ipv4/ip_local_port_range /proc/sys/net/ipv4/ip_local_reserved_ports || true
+}
+
+# same_knobs WHEN: nothing differs from /tmp/before.
+same_knobs() {
+    knobs >/tmp/now
+    diff /tmp/before /tmp/now >/tmp/difference || { cat /tmp/difference; fail "knobs differ $1"; }
 }
 
 # end_proxy: it stops as told, and every frame is accounted for.

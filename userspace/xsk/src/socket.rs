@@ -89,7 +89,8 @@ impl Socket {
     /// Allocates the memory, binds the socket in the best mode of the ladder and fills the fill ring.
     ///
     /// The ring is filled right *after* binding: xsk-rs hands it out no earlier. A driver that finds it empty
-    /// while binding in zero-copy mode has to ask for the wake-up that [`refill`](Self::refill) then sends.
+    /// while binding in zero-copy mode has to ask for the wake-up that [`refill`](Self::refill) then sends, and
+    /// not every one does: attach the program after binding, so that the driver begins with a full ring.
     /// May sleep for up to a second per mode while the queue is busy: not for a thread that moves packets.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! The AF_XDP half of the fleet: what is brought up before rights are given up, and what watches it.
 //!
 //! ```text
-//!   facts ─► choice ─► prepare:  load program, declare addresses, attach, bind a socket for each queue
+//!   facts ─► choice ─► prepare:  load program, declare addresses, bind a socket for each queue, attach
 //!                                   │ nothing is steered yet: no queue has a heartbeat
 //!                          start:  a thread for each queue polls, and beats ─► clients come here
 //!                          watch:  addresses, kernel-side clients, counters, advice; once a second
@@ -93,8 +93,7 @@ impl Shards {
             warn!(%address, interface, "not an address of the interface: its clients are served over epoll");
         }
         watch::deny(&mut steering, settings).map_err(refused)?;
-        let attached = attach_program(&mut steering, interface, attach)?;
-        let sockets = bind_all(settings, &nic, queues, attached, &mut steering)?;
+        let (sockets, attached) = bind_and_attach(settings, &nic, queues, attach, &mut steering)?;
         let bound = sockets.first().map_or(BindMode::Copy, |socket| socket.bound().mode);
         info!(interface, queues, attached = attached.name(), bound = %bound, "AF_XDP sockets are bound");
         let mode = match (attached, bound) {
@@ -141,7 +140,17 @@ fn steering_settings(settings: &Settings) -> mtproxy_xdp::Settings {
     mtproxy_xdp::Settings { syn_limit, ..mtproxy_xdp::Settings::default() }
 }
 
-fn attach_program(steering: &mut Steering, interface: &str, attach: Attach) -> Result<AttachMode, Complaint> {
+/// Binds a socket for each queue, then attaches the program: a driver that takes packets into the sockets' memory from the
+/// moment on at which there is a program must find buffers there, and igb never looks again. If the driver refuses the
+/// program, the sockets are bound anew for one that the kernel runs: with that, zero-copy is a word without a meaning.
+fn bind_and_attach(
+    settings: &Settings,
+    nic: &NicFacts,
+    queues: u32,
+    attach: Attach,
+    steering: &mut Steering,
+) -> Result<(Vec<Socket>, AttachMode), Complaint> {
+    let interface = nic.link.name.as_str();
     let modes: &[AttachMode] = match attach {
         Attach::Native => &[AttachMode::Native],
         Attach::NativeElseGeneric => &[AttachMode::Native, AttachMode::Generic],
@@ -149,8 +158,9 @@ fn attach_program(steering: &mut Steering, interface: &str, attach: Attach) -> R
     };
     let mut last = None;
     for &mode in modes {
+        let sockets = bind_all(settings, nic, queues, mode, steering)?;
         match steering.attach(interface, mode) {
-            Ok(attachment) => return Ok(attachment.mode),
+            Ok(attachment) => return Ok((sockets, attachment.mode)),
             // Not a question of the mode.
             Err(error @ SteeringError::ForeignProgram { .. }) => return Err(refused(error)),
             Err(error) => {
@@ -166,12 +176,12 @@ fn bind_all(
     settings: &Settings,
     nic: &NicFacts,
     queues: u32,
-    attached: AttachMode,
+    attach: AttachMode,
     steering: &mut Steering,
 ) -> Result<Vec<Socket>, Complaint> {
     let (xdp, interface) = (&settings.xdp, nic.link.name.as_str());
     let chunk = chunk(nic);
-    let modes = match (xdp.mode, attached) {
+    let modes = match (xdp.mode, attach) {
         (XdpMode::ZeroCopy, _) => ModeLadder::ZeroCopy,
         (XdpMode::Auto, AttachMode::Native) => ModeLadder::ZeroCopyThenCopy,
         (XdpMode::Auto | XdpMode::Copy | XdpMode::Generic, _) => ModeLadder::Copy,
