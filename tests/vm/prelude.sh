@@ -64,7 +64,7 @@ rx_packets() { ethtool -S n0 | sed -n 's/^ *rx_queue_[0-9]*_packets: //p' | tr '
 
 # Everything that anybody could have turned, as other tools show it. Counters are left out.
 knobs() {
-    for option in k c g l x; do ethtool -$option n0 2>&1; done
+    for option in k c g l x; do ethtool -$option n0 2>&1 || true; done
     grep . /sys/class/net/n0/napi_defer_hard_irqs /sys/class/net/n0/gro_flush_timeout /sys/class/net/n0/threaded
     grep . /proc/irq/*/smp_affinity_list /proc/sys/vm/nr_hugepages
     grep . /proc/sys/net/ipv4/ip_local_port_range /proc/sys/net/ipv4/ip_local_reserved_ports || true
