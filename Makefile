@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 
-# Options for `make run`, `make lab` and `make bench-replay`: make run ARGS="--listen 0.0.0.0:8443 --domain
+# Options for `make run`, `make doctor`, `make lab` and `make bench-replay`: make run ARGS="--listen 0.0.0.0:8443 --domain
 # example.com", make lab ARGS="--datapath epoll --rounds 5", make bench-replay ARGS="--relays 1000 --client ee".
 ARGS ?=
 # What `make fuzz` tries, and for how long.
@@ -42,13 +42,18 @@ run: need-build ## build, and start the proxy on this host; prints the link for 
 	cargo build --release --locked -p mtproxy-bin
 	target/release/mtproxy run $(ARGS)
 
+.PHONY: doctor
+doctor: need-build ## what keeps the proxy from working well on this host, the worst first: ARGS as for make run
+	cargo build --release --locked -p mtproxy-bin
+	target/release/mtproxy doctor $(ARGS)
+
 .PHONY: test
 test: check test-root test-e2e test-twin test-netns interop bench-quick lab-quick test-vm ## everything that CI runs
 
 # Tests are chosen out of the whole workspace: for another set of packages cargo would choose the dependencies'
 # features anew, and build most of them once more.
 CARGO_TEST = cargo test --workspace --locked
-CHECKED = admission allocations commands compat conduct credit endings header idle_memory life middle_proxies \
+CHECKED = admission allocations commands compat conduct credit doctor endings header idle_memory life middle_proxies \
 	middle_proxy received_bytes strangers wave_a
 AS_ROOT = decisions docs kernel live nic routes
 

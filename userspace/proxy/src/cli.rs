@@ -14,6 +14,7 @@ use mtproxy_core::middle_proxy::proxy_req::ProxyTag;
 use mtproxy_core::secret::DomainName;
 
 use crate::compat::Compat;
+use crate::doctor::DoctorArgs;
 use crate::nic::NicCommand;
 use crate::settings::values::{
     Datapath, DcAddress, Domain, LogFilter, LogFormat, SecretText, socket_address,
@@ -40,6 +41,8 @@ pub enum Command {
     Link(LinkArgs),
     /// Validates a configuration file and says what it means on this host
     Check(CheckArgs),
+    /// Says what keeps the proxy from working well here, the worst first; exits with 1 if something is broken
+    Doctor(Box<DoctorArgs>),
     /// Looks at a network card and its host, and sets them up for AF_XDP
     #[command(subcommand)]
     Nic(NicCommand),

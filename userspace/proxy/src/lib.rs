@@ -11,6 +11,7 @@ pub mod compat;
 pub mod complaint;
 pub mod control;
 pub mod datapath;
+pub mod doctor;
 pub mod fleet;
 pub mod links;
 pub mod nic;

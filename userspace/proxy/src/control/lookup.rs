@@ -11,15 +11,15 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::{self, Receiver, Sender};
 
 /// For all look-ups of one round together.
-pub(super) const PATIENCE: Duration = Duration::from_secs(5);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 /// Look-ups at a time: each blocks a thread.
-pub(super) const AT_ONCE: usize = 16;
+pub(crate) const AT_ONCE: usize = 16;
 
 /// What one question came to.
-pub(super) type Answer = io::Result<Vec<SocketAddr>>;
+pub(crate) type Answer = io::Result<Vec<SocketAddr>>;
 
 /// The answers to all `questions` that come within `patience`, in the same order.
-pub(super) fn resolve_all<Q: Clone + Send + 'static>(
+pub(crate) fn resolve_all<Q: Clone + Send + 'static>(
     questions: &[Q],
     lookup: impl Fn(&Q) -> Answer + Copy + Send + 'static,
     patience: Duration,
@@ -49,7 +49,7 @@ pub(super) fn resolve_all<Q: Clone + Send + 'static>(
 }
 
 /// What the system's resolver says about `name`, at `port`.
-pub(super) fn of_system(name: &str, port: u16) -> Answer {
+pub(crate) fn of_system(name: &str, port: u16) -> Answer {
     let found: Vec<SocketAddr> = (name, port).to_socket_addrs()?.collect();
     if found.is_empty() { Err(io::Error::other("the name has no address")) } else { Ok(found) }
 }

@@ -4,10 +4,10 @@
 //! there as a [`ControlEvent`].
 
 pub mod fronts;
-mod lookup;
+pub(crate) mod lookup;
 pub mod middle_proxies;
 pub mod signals;
-mod source_address;
+pub(crate) mod source_address;
 
 use std::sync::Arc;
 

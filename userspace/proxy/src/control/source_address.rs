@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 
 /// The source address of packets to `ip`; `None` without a route.
-pub(super) fn towards(ip: IpAddr) -> Option<IpAddr> {
+pub(crate) fn towards(ip: IpAddr) -> Option<IpAddr> {
     const ANY_PORT: u16 = 9;
     let any: IpAddr = if ip.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
     // For UDP, connecting is choosing a route.
@@ -15,7 +15,7 @@ pub(super) fn towards(ip: IpAddr) -> Option<IpAddr> {
 /// True if packets to `ip` stay on this host: for an address of the host, the kernel chooses that same address as
 /// the source. (Whether `ip` can be bound would be a simpler question, but a fail-over pair may bind each other's
 /// addresses.)
-pub(super) fn is_of_this_host(ip: IpAddr) -> bool {
+pub(crate) fn is_of_this_host(ip: IpAddr) -> bool {
     ip.is_loopback() || ip.is_unspecified() || towards(ip) == Some(ip)
 }
 

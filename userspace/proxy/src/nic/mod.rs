@@ -102,11 +102,17 @@ pub fn run(command: &NicCommand) -> Result<ExitCode, Complaints> {
 }
 
 fn goals(args: &NicArgs) -> Goals {
+    let NicArgs { queues, busy_poll, huge_pages, .. } = *args;
+    Goals { queues, busy_poll, huge_pages, ..default_goals() }
+}
+
+/// What `mtproxy run` wants of a card unless it is told otherwise.
+pub(crate) fn default_goals() -> Goals {
     let xdp = XdpSettings::default();
     Goals {
-        queues: args.queues,
-        busy_poll: args.busy_poll,
-        huge_pages: args.huge_pages,
+        queues: None,
+        busy_poll: false,
+        huge_pages: false,
         ports: PortRange { first: xdp.ports.first(), last: xdp.ports.last() },
         umem_bytes: u64::from(xdp.frames) * u64::from(FRAME_BYTES),
     }

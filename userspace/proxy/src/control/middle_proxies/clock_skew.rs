@@ -71,13 +71,13 @@ fn diagnosis(ahead: i64, host: &str) -> String {
 }
 
 /// Unix time now. Before 1970 the clock is so wrong that zero is as good as anything.
-pub(super) fn unix_now() -> u64 {
+pub(crate) fn unix_now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 /// Reads the form of a date that HTTP servers must send, such as `Sun, 06 Nov 1994 08:49:37 GMT` (RFC 9110 section
 /// 5.6.7). The two obsolete forms are as good as none: no skew is seen then.
-pub(super) fn parse_http_date(text: &str) -> Option<u64> {
+pub(crate) fn parse_http_date(text: &str) -> Option<u64> {
     const MONTHS: [&str; 12] =
         ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
     let (_, date) = text.trim().strip_suffix(" GMT")?.split_once(", ")?;

@@ -13,7 +13,7 @@
 
 mod addresses;
 mod cache;
-mod clock_skew;
+pub(crate) mod clock_skew;
 mod document;
 mod download;
 mod files;
