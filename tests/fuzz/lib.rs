@@ -12,9 +12,11 @@
 mod cluster_file;
 mod config_file;
 mod engine;
+mod frames;
 mod hello;
 mod http_request;
 mod init_frame;
+mod packets;
 mod records;
 mod script;
 mod secret;
@@ -48,7 +50,7 @@ macro_rules! targets {
     };
 }
 
-targets! { cluster_file config_file engine hello http_request init_frame records secret }
+targets! { cluster_file config_file engine frames hello http_request init_frame packets records secret }
 
 /// The seeds, what was found earlier, and random inputs: short ones, which spoil a seed a little, and long
 /// ones, which are stories of their own.
