@@ -6,11 +6,11 @@ use anyhow::Result;
 use hdrhistogram::Histogram;
 use mtproxy_bench::accounts::{Account, machine_busy_ns};
 use mtproxy_bench::clients::{Crowd, Figures};
+use mtproxy_bench::progress::Progress;
 use mtproxy_bench::spread::{Latency, Spread};
 use mtproxy_bench::work::{Route, Target, Work};
 
 use crate::plan::Plan;
-use crate::progress::Progress;
 use crate::results::{Round, RouteResult, WorkResult};
 use crate::stage::Stage;
 

@@ -2,11 +2,11 @@
 
 use anyhow::Result;
 use mtproxy_bench::clients::Crowd;
+use mtproxy_bench::progress::Progress;
 use mtproxy_bench::work::{Route, Work};
 use mtproxy_tests::ProcessCost;
 
 use crate::plan::Plan;
-use crate::progress::Progress;
 use crate::results::IdleResult;
 use crate::stage::Stage;
 

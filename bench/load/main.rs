@@ -14,7 +14,6 @@ mod comparison;
 mod idle;
 mod nginx;
 mod plan;
-mod progress;
 mod report;
 mod results;
 mod stage;
@@ -25,10 +24,10 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use clap::{Parser, Subcommand};
 use mtproxy_bench::machine::Machine;
+use mtproxy_bench::progress::Progress;
 use mtproxy_bench::work::{Route, Work};
 
 use crate::plan::Plan;
-use crate::progress::Progress;
 use crate::results::Results;
 use crate::stage::Stage;
 

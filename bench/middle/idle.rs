@@ -1,6 +1,7 @@
 //! What a client costs that is connected and does nothing.
 
 use anyhow::Result;
+use mtproxy_bench::progress::Progress;
 use mtproxy_tests::{ProcessCost, TestClient};
 use serde::Serialize;
 
@@ -22,13 +23,16 @@ pub(crate) struct IdleResult {
 }
 
 /// Measures on fresh proxies: memory that earlier work has left behind would be used again.
-pub(crate) fn measure(plan: &Plan) -> Result<Vec<IdleResult>> {
-    Route::ALL.into_iter().map(|route| measure_route(route, plan)).collect()
+pub(crate) fn measure(plan: &Plan, progress: &mut Progress) -> Result<Vec<IdleResult>> {
+    let measure = |route: Route| {
+        progress.step(format!("{} idle clients, {}", plan.idle_clients, route.title()));
+        measure_route(route, plan)
+    };
+    Route::ALL.into_iter().map(measure).collect()
 }
 
 #[expect(clippy::cast_precision_loss, reason = "memory and counts of one machine fit a double's 53 bits")]
 fn measure_route(route: Route, plan: &Plan) -> Result<IdleResult> {
-    eprintln!("{} idle clients, {}", plan.idle_clients, route.title());
     let stage = Stage::set(plan)?;
     let before = ProcessCost::of(stage.pid(route));
     let clients: Vec<TestClient> = (0..plan.idle_clients).map(|_| stage.client(route)).collect();

@@ -23,9 +23,10 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use clap::{Parser, Subcommand};
 use mtproxy_bench::machine::Machine;
+use mtproxy_bench::progress::Progress;
 
 use crate::report::Results;
-use crate::stage::Stage;
+use crate::stage::{Route, Stage};
 
 /// Measures the way through middle proxies beside the direct one. The proxy is the one built beside this program, or
 /// the one that the environment variable MTPROXY_BIN names.
@@ -81,11 +82,13 @@ fn run(options: &CommandLine) -> Result<()> {
         false => (9, Duration::from_millis(800), 4000),
     };
     let plan = Plan { workers: options.workers, links: options.links, rounds, window, idle_clients };
+    let mut progress = Progress::new(work::steps(&plan) + Route::ALL.len() as u64);
     let works = {
         let stage = Stage::set(&plan)?;
-        work::compare(&stage, &plan)?
+        work::compare(&stage, &plan, &mut progress)?
     };
-    let idle = idle::measure(&plan)?;
+    let idle = idle::measure(&plan, &mut progress)?;
+    progress.finish();
     let results = Results::new(Machine::this("mtproxy-middle"), &plan, works, idle);
     report::publish(&results, &options.results)?;
     check_plausible(&results)

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use mtproxy_bench::accounts::Account;
+use mtproxy_bench::progress::Progress;
 use mtproxy_bench::spread::Spread;
 use mtproxy_tests::{Command, TestClient};
 use serde::Serialize;
@@ -97,18 +98,23 @@ pub(crate) fn question() -> Command {
 }
 
 /// Measures every work over every route.
-pub(crate) fn compare(stage: &Stage, plan: &Plan) -> Result<Vec<WorkResult>> {
-    Work::ALL.into_iter().map(|work| compare_work(stage, work, plan)).collect()
+pub(crate) fn compare(stage: &Stage, plan: &Plan, progress: &mut Progress) -> Result<Vec<WorkResult>> {
+    Work::ALL.into_iter().map(|work| compare_work(stage, work, plan, progress)).collect()
 }
 
-fn compare_work(stage: &Stage, work: Work, plan: &Plan) -> Result<WorkResult> {
+/// Steps that [`compare`] reports.
+pub(crate) fn steps(plan: &Plan) -> u64 {
+    (Work::ALL.len() * Route::ALL.len() * plan.rounds) as u64
+}
+
+fn compare_work(stage: &Stage, work: Work, plan: &Plan, progress: &mut Progress) -> Result<WorkResult> {
     let mut turns: Vec<(Route, Vec<Turn>)> = Route::ALL.map(|route| (route, Vec::new())).into();
     for round in 0..plan.rounds {
-        eprintln!("{}, round {} of {}", work.title(), round + 1, plan.rounds);
         // There and back again: a machine that slowly gets busier favours nobody.
         for at in 0..turns.len() {
             let at = if round % 2 == 1 { turns.len() - 1 - at } else { at };
             let (route, done) = &mut turns[at];
+            progress.step(format!("{}, {}, round {}", work.title(), route.title(), round + 1));
             done.push(measure(stage, *route, work, plan)?);
             std::thread::sleep(CLEARING);
         }

@@ -14,6 +14,7 @@ pub mod accounts;
 pub mod clients;
 pub mod data_centre;
 pub mod machine;
+pub mod progress;
 pub mod rig;
 pub mod scene;
 mod socket_buffers;

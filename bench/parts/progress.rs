@@ -10,7 +10,7 @@ const STEPS_PER_LINE: u64 = 10;
 
 /// How far a run is.
 #[derive(Debug)]
-pub(crate) struct Progress {
+pub struct Progress {
     bar: Option<ProgressBar>,
     started: Instant,
     done: u64,
@@ -19,7 +19,7 @@ pub(crate) struct Progress {
 
 impl Progress {
     /// A run of `total` steps begins.
-    pub(crate) fn new(total: u64) -> Self {
+    pub fn new(total: u64) -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {
             let style = ProgressStyle::with_template("{elapsed_precise} [{bar:40}] {pos}/{len} {msg}");
             ProgressBar::new(total).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
@@ -28,7 +28,7 @@ impl Progress {
     }
 
     /// A step begins.
-    pub(crate) fn step(&mut self, what: String) {
+    pub fn step(&mut self, what: String) {
         match &self.bar {
             Some(bar) => {
                 bar.set_position(self.done);
@@ -44,7 +44,7 @@ impl Progress {
     }
 
     /// The run is over.
-    pub(crate) fn finish(&self) {
+    pub fn finish(&self) {
         match &self.bar {
             Some(bar) => bar.finish_and_clear(),
             None => eprintln!("{:>4} s  done", self.started.elapsed().as_secs()),
