@@ -139,6 +139,16 @@ impl Facts {
     }
 }
 
+/// Major and minor number of a kernel.
+pub type KernelVersion = (u32, u32);
+
+/// The version of a kernel's release: that of `6.18.44-something` is (6, 18).
+#[must_use]
+pub fn kernel_version(release: &str) -> Option<KernelVersion> {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse);
+    Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
+}
+
 fn kernel_release() -> io::Result<String> {
     Ok(fs::read_to_string("/proc/sys/kernel/osrelease")?.trim().to_owned())
 }

@@ -6,6 +6,7 @@
 use std::path::Path;
 use std::{fs, io};
 
+use netlink_sys::protocols::NETLINK_ROUTE;
 use rustix::process::{Resource, getrlimit};
 use rustix::thread::{CapabilitySet, capabilities};
 
@@ -14,6 +15,7 @@ use crate::facts::{Fact, Facts, Unreadable, in_sys, not_in_sys};
 use crate::host::Host;
 use crate::knob::Knob;
 use crate::link::Link;
+use crate::netlink::Netlink;
 use crate::survey::{Interrupt, Napi, Survey};
 
 /// This host, and one of its interfaces.
@@ -29,8 +31,8 @@ impl LiveHost {
     /// # Errors
     /// If there is none of that name.
     pub fn new(name: &str) -> io::Result<Self> {
-        let facts = Facts::read(name)?;
-        Ok(Self { name: name.to_owned(), index: facts.link.index })
+        let link = Link::find(&mut Netlink::open(NETLINK_ROUTE)?, name)?;
+        Ok(Self { name: link.name, index: link.index })
     }
 
     fn ethtool(&self) -> io::Result<Ethtool> {
@@ -42,9 +44,6 @@ impl Host for LiveHost {
     fn survey(&mut self) -> io::Result<Survey> {
         let facts = Facts::read(&self.name)?;
         let device = in_sys(&facts.link);
-        let capabilities = capabilities(None).map(|sets| sets.effective).unwrap_or(CapabilitySet::empty());
-        let program = capabilities.intersects(CapabilitySet::BPF | CapabilitySet::SYS_ADMIN);
-        let network = CapabilitySet::NET_ADMIN | CapabilitySet::NET_RAW;
         Ok(Survey {
             channels: self.ethtool().and_then(|mut it| it.channel_counts()).map_err(Unreadable::from),
             rings: self.ethtool().and_then(|mut it| it.rings()).map_err(Unreadable::from),
@@ -57,8 +56,8 @@ impl Host for LiveHost {
             cores: std::thread::available_parallelism().map_or(1, usize::from),
             has_irqbalance: is_running("irqbalance"),
             huge_pages: parsed(Path::new("/proc/sys/vm/nr_hugepages")).map_err(Unreadable::from),
-            may_use_xdp: capabilities.contains(network) && program,
-            memlock_bytes: match capabilities.contains(CapabilitySet::IPC_LOCK) {
+            may_use_xdp: may_use_xdp(),
+            memlock_bytes: match effective_capabilities().contains(CapabilitySet::IPC_LOCK) {
                 true => None,
                 false => getrlimit(Resource::Memlock).current,
             },
@@ -103,6 +102,19 @@ impl Host for LiveHost {
             }
         }
     }
+}
+
+/// True if this process may load programs and open AF_XDP sockets: CAP_NET_ADMIN, CAP_NET_RAW, and CAP_BPF or
+/// CAP_SYS_ADMIN.
+#[must_use]
+pub fn may_use_xdp() -> bool {
+    let effective = effective_capabilities();
+    effective.contains(CapabilitySet::NET_ADMIN | CapabilitySet::NET_RAW)
+        && effective.intersects(CapabilitySet::BPF | CapabilitySet::SYS_ADMIN)
+}
+
+fn effective_capabilities() -> CapabilitySet {
+    capabilities(None).map_or(CapabilitySet::empty(), |sets| sets.effective)
 }
 
 fn present<T>(value: Option<T>) -> io::Result<T> {

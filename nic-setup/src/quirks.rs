@@ -4,10 +4,7 @@
 //! A table, and a decision over it. A driver that is not in it is taken at its word, and what became of that is asked of
 //! the kernel (XDP_OPTIONS): what a driver says is a hint, what a socket got is a fact.
 
-use crate::stages::host::version;
-
-/// Major and minor number of a kernel.
-pub type Version = (u32, u32);
+use crate::facts::{KernelVersion, kernel_version};
 
 /// Something that a driver does otherwise than it says.
 #[derive(Clone, Copy, Debug)]
@@ -15,9 +12,9 @@ pub struct Quirk {
     /// The driver's name; the kernel's for the device.
     pub driver: &'static str,
     /// The first kernel that does it; `None`: from the beginning.
-    pub since: Option<Version>,
+    pub since: Option<KernelVersion>,
     /// The first kernel that does it no longer; `None`: to this day.
-    pub until: Option<Version>,
+    pub until: Option<KernelVersion>,
     /// What it does.
     pub what: &'static str,
     /// What we do.
@@ -141,7 +138,7 @@ pub struct Advice {
 /// What the table says of a driver under a kernel of this release, such as `6.18.3-generic`.
 #[must_use]
 pub fn advice(driver: &str, release: &str) -> Advice {
-    let version = version(release);
+    let version = kernel_version(release);
     let applies = |quirk: &&Quirk| {
         // A kernel that cannot be read may be any.
         let is_since = |since| version.is_none_or(|version| version >= since);

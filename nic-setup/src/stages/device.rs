@@ -5,7 +5,7 @@ use crate::finding::{Finding, State};
 use crate::survey::{Goals, Survey};
 
 /// Largest packet that fits a frame of 2 KiB with the room that the kernel keeps before it.
-const MTU_BYTES_MAX: u32 = 1500;
+pub const MTU_BYTES_MAX: u32 = 1500;
 
 pub(super) fn kind(survey: &Survey, _: &Goals) -> Finding {
     let matter =

@@ -1,13 +1,14 @@
 //! Stages about the host: kernel, rights, memory, ports.
 
 use super::Matter;
+use crate::facts::{KernelVersion, kernel_version};
 use crate::finding::{Finding, State};
 use crate::knob::{Change, Knob};
 use crate::survey::{Goals, Survey};
 use crate::sysctl::PortRange;
 
 /// The first long-term kernel with preferred busy polling (5.11), the latest thing that the datapath cannot do without.
-const KERNEL_MIN: (u32, u32) = (5, 15);
+pub const KERNEL_MIN: KernelVersion = (5, 15);
 /// Size of a huge page on x86-64.
 const HUGE_PAGE_BYTES: u64 = 2 << 20;
 /// Where reserved ports are kept.
@@ -19,7 +20,7 @@ pub(super) fn kernel(survey: &Survey, _: &Goals) -> Finding {
         "kernel",
         "preferred busy polling, bpf_link and the statistics of AF_XDP sockets came until then",
     );
-    matter.of(&survey.facts.kernel, |release| match version(release) {
+    matter.of(&survey.facts.kernel, |release| match kernel_version(release) {
         Some(version) if version >= KERNEL_MIN => matter.fine(release.clone()),
         _ => matter.finding(
             release.clone(),
@@ -27,13 +28,6 @@ pub(super) fn kernel(survey: &Survey, _: &Goals) -> Finding {
             State::Blocked("install a newer kernel, or use --datapath epoll".to_owned()),
         ),
     })
-}
-
-/// `6.18.44-something` is (6, 18).
-#[must_use]
-pub fn version(release: &str) -> Option<(u32, u32)> {
-    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse);
-    Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
 }
 
 pub(super) fn capabilities(survey: &Survey, _: &Goals) -> Finding {

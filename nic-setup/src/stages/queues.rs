@@ -1,7 +1,7 @@
 //! Stages about receive queues, and what chooses among them.
 
 use super::Matter;
-use super::host::version;
+use crate::facts::{KernelVersion, kernel_version};
 use crate::finding::{Finding, State};
 use crate::knob::{Change, Knob};
 use crate::survey::{Goals, Survey};
@@ -11,7 +11,7 @@ use crate::survey::{Goals, Survey};
 const RECEIVE_RING_MIN: u32 = 1024;
 const RECEIVE_RING: u32 = 2048;
 /// The first kernel whose netlink sets the table (`ETHTOOL_MSG_RSS_SET`).
-const TABLE_BY_NETLINK: (u32, u32) = (6, 17);
+const TABLE_BY_NETLINK: KernelVersion = (6, 17);
 /// The offload that lets rules choose queues.
 const STEERING_RULES: &str = "rx-ntuple-filter";
 
@@ -94,7 +94,7 @@ pub(super) fn rss_table(survey: &Survey, _: &Goals) -> Finding {
         to: list(&mut (0..queues).cycle().take(entries)),
     };
     let by_netlink =
-        survey.facts.kernel.as_ref().is_ok_and(|release| version(release) >= Some(TABLE_BY_NETLINK));
+        survey.facts.kernel.as_ref().is_ok_and(|release| kernel_version(release) >= Some(TABLE_BY_NETLINK));
     let state = match by_netlink {
         true => State::Change(vec![change]),
         false => State::Advice(change.command(&survey.facts.link.name)),

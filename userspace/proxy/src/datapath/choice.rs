@@ -22,15 +22,16 @@
 //! A fact that could not be read does not hold. `xdp` is obeyed, with a warning for what is doubtful, and
 //! refused where it cannot work at all.
 
+use mtproxy_nic::stages::device::MTU_BYTES_MAX;
+use mtproxy_nic::stages::host;
+
 use super::facts::{Facts, Interface, InterfaceKind, KernelVersion, NoInterface};
 use crate::complaint::Complaint;
 use crate::settings::values::Datapath;
 use crate::settings::xdp::XdpMode;
 
 /// The oldest kernel that `auto` trusts.
-const KERNEL_MIN: KernelVersion = KernelVersion(5, 15);
-/// Largest IP packet that fits a frame.
-const MTU_BYTES_MAX: u32 = 1500;
+const KERNEL_MIN: KernelVersion = KernelVersion(host::KERNEL_MIN.0, host::KERNEL_MIN.1);
 /// Fewest cores that `auto` shares between shards and everything else.
 const CORES_MIN: usize = 2;
 

@@ -4,7 +4,11 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use mtproxy_core::policy::replay;
+
 use super::facts::{Card, Facts, Front, Network, Port, Probe, Settings};
+use crate::control::middle_proxies::clock_skew::REFUSED_SECONDS;
+use crate::control::middle_proxies::nat::is_private;
 use crate::datapath::choice::Choice;
 
 /// How bad something is. The order is that of the report.
@@ -47,12 +51,10 @@ pub(crate) struct Finding {
     pub(crate) fix: String,
 }
 
-/// A client's clock may be so many seconds ahead of ours (protocol.md 6.5): ours may be behind by no more.
-const CLOCK_BEHIND_SECONDS_MAX: i64 = 2;
-/// Clients' clocks may be ten minutes behind ours; half of that is theirs.
-const CLOCK_AHEAD_SECONDS_MAX: i64 = 300;
-/// A middle proxy refuses thirty seconds either way.
-const LINK_CLOCK_SECONDS_MAX: i64 = 30;
+/// A client whose clock is right seems ahead by as much as ours is behind; a second of it is the client's.
+const CLOCK_BEHIND_SECONDS_MAX: i64 = replay::AHEAD_SECONDS_MAX.cast_signed() - 1;
+/// The same where ours is ahead; half of it is the client's.
+const CLOCK_AHEAD_SECONDS_MAX: i64 = replay::BEHIND_SECONDS_MAX.cast_signed() / 2;
 
 /// All findings, the worst first.
 #[must_use]
@@ -293,7 +295,7 @@ fn front_of(front: &Front, network: &Network, findings: &mut Findings) {
             }
         }
     }
-    let ours: Vec<IpAddr> = network.sources.into_iter().flatten().filter(|ip| is_public(*ip)).collect();
+    let ours: Vec<IpAddr> = network.sources.into_iter().flatten().filter(|ip| !is_private(*ip)).collect();
     let Ok(published) = published else { return };
     if ours.is_empty() {
         return;
@@ -318,7 +320,7 @@ fn clock(network: &Network, settings: &Settings, findings: &mut Findings) {
     // The clock that agrees best with ours: one site's may be wrong.
     let Some((front, ahead)) = told.min_by_key(|(_, ahead)| ahead.abs()) else { return };
     let is_right = (-CLOCK_BEHIND_SECONDS_MAX..=CLOCK_AHEAD_SECONDS_MAX).contains(&ahead);
-    let is_right_for_links = ahead.abs() < LINK_CLOCK_SECONDS_MAX;
+    let is_right_for_links = ahead.unsigned_abs() < REFUSED_SECONDS;
     let fix = "timedatectl set-ntp true, or another NTP service";
     if !is_right {
         let sentence = format!(
@@ -342,7 +344,7 @@ fn clock(network: &Network, settings: &Settings, findings: &mut Findings) {
 }
 
 fn nat(network: &Network, settings: &Settings, listening: &[(SocketAddr, Port)], findings: &mut Findings) {
-    let Some(source) = network.sources[0].filter(|ip| !is_public(*ip)) else { return };
+    let Some(source) = network.sources[0].filter(|ip| is_private(*ip)) else { return };
     let ports: Vec<String> = listening.iter().map(|(address, _)| address.port().to_string()).collect();
     if settings.has_middle_proxies && !settings.has_nat_rules {
         findings.add(
@@ -356,21 +358,6 @@ fn nat(network: &Network, settings: &Settings, listening: &[(SocketAddr, Port)],
             format!("this host is behind NAT: it sends from {source}"),
             format!("see that the router forwards port {} to it", ports.join(", ")),
         );
-    }
-}
-
-/// True if the whole Internet may know a host by this address.
-fn is_public(ip: IpAddr) -> bool {
-    match ip {
-        IpAddr::V4(v4) => {
-            let [first, second, ..] = v4.octets();
-            // RFC 6598: between a provider and its customers.
-            let is_shared = first == 100 && (64..128).contains(&second);
-            !(v4.is_private() || v4.is_loopback() || v4.is_link_local() || v4.is_unspecified() || is_shared)
-        }
-        IpAddr::V6(v6) => {
-            !(v6.is_loopback() || v6.is_unspecified() || v6.is_unique_local() || v6.is_unicast_link_local())
-        }
     }
 }
 

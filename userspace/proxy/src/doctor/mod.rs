@@ -57,9 +57,9 @@ pub fn run(args: &DoctorArgs) -> ExitCode {
 }
 
 fn look(args: &DoctorArgs) -> Facts {
-    let settings = Settings::load(&args.run, &Host::here());
-    match settings {
-        Ok(settings) => look_at(args, &settings),
+    let host = Host::here();
+    match Settings::load(&args.run, &host) {
+        Ok(settings) => look_at(args, &settings, &host),
         Err(complaints) => Facts {
             settings: Err(complaints),
             datapath: Err("its configuration is wrong".to_owned()),
@@ -71,11 +71,10 @@ fn look(args: &DoctorArgs) -> Facts {
     }
 }
 
-fn look_at(args: &DoctorArgs, settings: &Settings) -> Facts {
+fn look_at(args: &DoctorArgs, settings: &Settings, host: &Host) -> Facts {
     let descriptors = getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX);
-    let cores = Host::here().cores;
     let seen =
-        shards::facts::read(settings.interface.as_deref(), settings.xdp.ports, &settings.listen, cores);
+        shards::facts::read(settings.interface.as_deref(), settings.xdp.ports, &settings.listen, host.cores);
     let datapath = choose(settings.datapath, settings.xdp.mode, &seen);
     let interface = match (&datapath, &seen.interface) {
         (Ok(Choice::Xdp { interface, .. }), _) => Some(interface.as_str()),

@@ -19,7 +19,7 @@ use rustls::{
 
 use super::facts::{Front, Network, Probe, Tls};
 use crate::control::lookup;
-use crate::control::middle_proxies::clock_skew::{parse_http_date, unix_now};
+use crate::control::middle_proxies::clock_skew::{ClockReading, parse_http_date, unix_now};
 use crate::control::source_address;
 use crate::settings::Settings;
 use crate::settings::values::Domain;
@@ -107,6 +107,7 @@ fn greet(name: &str, address: SocketAddr) -> Result<Tls, String> {
 
 /// How far our clock is ahead of the site's. A site that does not say is no worse for it.
 fn date(name: &str, connection: &mut ClientConnection, socket: &mut TcpStream) -> Option<i64> {
+    let ours_when_asked = unix_now();
     let mut stream = Stream::new(connection, socket);
     write!(stream, "HEAD / HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\n\r\n").ok()?;
     let mut head = Vec::new();
@@ -117,16 +118,18 @@ fn date(name: &str, connection: &mut ClientConnection, socket: &mut TcpStream) -
             Ok(count) => head.extend_from_slice(&part[..count]),
         }
     }
-    date_of(&String::from_utf8_lossy(&head), unix_now())
+    date_of(&String::from_utf8_lossy(&head), [ours_when_asked, unix_now()])
 }
 
-fn date_of(head: &str, now: u64) -> Option<i64> {
+/// `ours` are our clock's times before and after.
+fn date_of(head: &str, ours: [u64; 2]) -> Option<i64> {
     let of_line = |line: &str| {
         let (name, value) = line.split_once(':')?;
         name.eq_ignore_ascii_case("date").then(|| parse_http_date(value))?
     };
-    let told = head.lines().find_map(of_line)?;
-    Some(now.cast_signed() - told.cast_signed())
+    let server = head.lines().find_map(of_line)?;
+    let [ours_when_asked, ours_when_answered] = ours;
+    Some(ClockReading { server, ours_when_asked, ours_when_answered }.ahead_seconds())
 }
 
 /// Believes everybody, and remembers whether a browser would have: a bad certificate is a finding, not the end.
@@ -194,11 +197,11 @@ mod tests {
     #[test]
     fn the_date_of_an_answer_tells_how_far_our_clock_is_ahead() {
         let head = "HTTP/1.1 200 OK\r\nServer: x\r\nDATE: Sun, 06 Nov 1994 08:49:37 GMT\r\n\r\n";
-        assert_eq!(date_of(head, 784_111_777), Some(0));
-        assert_eq!(date_of(head, 784_111_779), Some(2));
-        assert_eq!(date_of(head, 784_111_774), Some(-3));
-        assert_eq!(date_of("HTTP/1.1 200 OK\r\n\r\n", 0), None);
-        assert_eq!(date_of("HTTP/1.1 200 OK\r\nDate: yesterday\r\n\r\n", 0), None);
+        assert_eq!(date_of(head, [784_111_777; 2]), Some(0));
+        assert_eq!(date_of(head, [784_111_779; 2]), Some(2));
+        assert_eq!(date_of(head, [784_111_774; 2]), Some(-3));
+        assert_eq!(date_of("HTTP/1.1 200 OK\r\n\r\n", [0; 2]), None);
+        assert_eq!(date_of("HTTP/1.1 200 OK\r\nDate: yesterday\r\n\r\n", [0; 2]), None);
     }
 
     #[test]

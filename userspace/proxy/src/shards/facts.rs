@@ -6,7 +6,6 @@ use std::num::NonZeroUsize;
 use mtproxy_nic::Facts as NicFacts;
 use mtproxy_nic::facts::interfaces_with_default_route;
 use mtproxy_nic::sysctl::PortRange as NicPortRange;
-use rustix::thread::CapabilitySet;
 
 use super::kernel_sockets::{self, KernelSocket};
 use crate::complaint::Complaint;
@@ -27,7 +26,7 @@ pub fn read(asked: Option<&str>, ports: PortRange, listening: &[SocketAddr], cor
     Facts {
         interface: nic.map(interface),
         kernel,
-        may_use_xdp: may_use_xdp(),
+        may_use_xdp: mtproxy_nic::live::may_use_xdp(),
         source_ports_are_ours: own.map(|own| own.is_ok()),
         sockets_at_source_ports: kernel_sockets::list().ok().map(|all| foreign(&all, range, listening)),
         forwards_ipv4,
@@ -107,19 +106,8 @@ fn is_link_local(ip: std::net::IpAddr) -> bool {
     }
 }
 
-/// `6.18.44-something` is 6.18.
 fn kernel_version(release: &str) -> Option<KernelVersion> {
-    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse);
-    Some(KernelVersion(numbers.next()?.ok()?, numbers.next()?.ok()?))
-}
-
-fn may_use_xdp() -> bool {
-    rustix::thread::capabilities(None).is_ok_and(|sets| {
-        let has = |capability| sets.effective.contains(capability);
-        has(CapabilitySet::NET_ADMIN)
-            && has(CapabilitySet::NET_RAW)
-            && (has(CapabilitySet::BPF) || has(CapabilitySet::SYS_ADMIN))
-    })
+    mtproxy_nic::facts::kernel_version(release).map(|(major, minor)| KernelVersion(major, minor))
 }
 
 #[cfg(test)]

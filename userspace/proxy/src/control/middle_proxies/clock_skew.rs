@@ -11,19 +11,19 @@ use tracing::{error, info, warn};
 /// What fake TLS forgives a client whose clock is right, if this host's is slow (protocol.md section 6.5).
 const TOLERATED_SECONDS: u64 = 3;
 /// What a middle proxy forgives.
-const REFUSED_SECONDS: u64 = 30;
+pub(crate) const REFUSED_SECONDS: u64 = 30;
 
 /// When a server answered, by its clock and by ours. All in Unix seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct ClockReading {
-    pub(super) server: u64,
-    pub(super) ours_when_asked: u64,
-    pub(super) ours_when_answered: u64,
+pub(crate) struct ClockReading {
+    pub(crate) server: u64,
+    pub(crate) ours_when_asked: u64,
+    pub(crate) ours_when_answered: u64,
 }
 
 impl ClockReading {
     /// Our clock less the server's, in seconds; zero if the server's reading may lie within the exchange.
-    fn ahead_seconds(self) -> i64 {
+    pub(crate) fn ahead_seconds(self) -> i64 {
         let apart = |later: u64, earlier: u64| i64::try_from(later - earlier).unwrap_or(i64::MAX);
         // The header has whole seconds, as have ours.
         if self.server + 1 < self.ours_when_asked {

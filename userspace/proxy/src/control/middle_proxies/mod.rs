@@ -19,7 +19,7 @@ mod download;
 mod files;
 mod keeper;
 mod kept;
-mod nat;
+pub(crate) mod nat;
 #[cfg(test)]
 mod scratch;
 mod snapshot;

@@ -54,7 +54,7 @@ fn diagnosis(local: IpAddr) -> String {
 }
 
 /// True if no host on the Internet is reached, or seen, at `ip`.
-fn is_private(ip: IpAddr) -> bool {
+pub(crate) fn is_private(ip: IpAddr) -> bool {
     /// Shared by customers of one provider (RFC 6598).
     fn is_shared(ip: Ipv4Addr) -> bool {
         ip.octets()[0] == 100 && ip.octets()[1] & 0xc0 == 64
