@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 pub mod accounts;
+pub mod attendant;
 pub mod clients;
 pub mod data_centre;
 pub mod machine;
