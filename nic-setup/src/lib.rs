@@ -26,6 +26,7 @@ mod ethtool;
 pub mod facts;
 pub mod finding;
 mod generic;
+mod glance;
 pub mod host;
 pub mod journal;
 pub mod knob;
@@ -40,3 +41,4 @@ pub mod survey;
 pub mod sysctl;
 
 pub use facts::Facts;
+pub use glance::Glance;

@@ -6,9 +6,9 @@ use std::net::IpAddr;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use mtproxy_nic::Facts;
 use mtproxy_nic::rss::QueueOf;
 use mtproxy_nic::sysctl::PortRange;
+use mtproxy_nic::{Facts, Glance};
 
 /// Two virtual Ethernet devices, each the other end of the other; removed when dropped.
 struct Pair {
@@ -105,6 +105,22 @@ fn loopback_has_no_driver_but_addresses() {
     facts.reserved_ports.unwrap();
     facts.forwards_ipv4.unwrap();
     assert!(facts.kernel.unwrap().contains('.'));
+}
+
+#[test]
+fn a_glance_tells_an_interface_from_its_successor_and_sees_its_queues_change() {
+    let pair = Pair::new(2);
+    let name = &pair.name;
+    let first = Glance::at(name).unwrap().expect("it was made");
+    assert_eq!((first.receive_queues, first.xdp_program), (2, None));
+    let status =
+        Command::new("ethtool").args(["-L", name, "rx", "1"]).status().expect("ethtool is installed");
+    assert!(status.success());
+    assert_eq!(Glance::at(name).unwrap(), Some(Glance { receive_queues: 1, ..first }));
+    ip(&format!("link del {name}"));
+    assert_eq!(Glance::at(name).unwrap(), None);
+    ip(&format!("link add {name} type veth peer name {}", pair.peer));
+    assert_ne!(Glance::at(name).unwrap().expect("it was made again").index, first.index);
 }
 
 #[test]

@@ -4,16 +4,12 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use mtproxy_tests::cast::Mode;
-use mtproxy_tests::test_client::fresh_random;
-use mtproxy_tests::{ClientCodec, Command, PATIENCE, Pace, ProxyCommand, Socket, TestClient};
+use mtproxy_tests::{Command, PATIENCE, Pace, ProxyCommand, TestClient};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::afxdp_scene::{AfxdpScene, Bound, Setting};
+use crate::afxdp_scene::{AfxdpScene, Bound, STALE_AFTER, Setting, client_on};
 use crate::router_program::{choose_queue_by_port, is_on_second_queue};
 
-/// Then a shard that does not beat is taken for hung (xdp-prog, `DEFAULT_STALE_AFTER`), and a little for the
-/// signal's way to it.
-const STALE_AFTER: Duration = Duration::from_millis(150 + 20);
 /// What a new client may wait for its first answer from then on.
 const SERVED_WITHIN: Duration = Duration::from_millis(200);
 
@@ -79,12 +75,6 @@ fn a_held_shards_new_clients_are_served_by_the_kernel_and_the_others_never_notic
     scene.wait_for_sample("mtproxy_steering_total{exit=\"redirected_syn\"}", before + 12);
     drop((held, others, new, later));
     scene.finish();
-}
-
-/// A client, from a connection that has come about already.
-fn client_on(stream: TcpStream) -> TestClient {
-    let codec = ClientCodec::new(Mode::Dd.options(), fresh_random());
-    TestClient::open(Socket::from_stream(stream).expect("a connected socket"), codec, Pace::WHOLE)
 }
 
 #[test]
@@ -206,14 +196,7 @@ fn clients_survive_an_interface_that_goes_down_and_comes_back() {
         let Some(scene) = alone(Setting::bound(bound)).start() else { return };
         let mut over_frames = scene.client(Mode::Ee, false);
         over_frames.ask_for_pq();
-        let address = scene.address(false);
-        let mut stream = None;
-        scene.proxy.while_stopped(|| {
-            std::thread::sleep(STALE_AFTER);
-            stream = scene.lab.client.enter(|| TcpStream::connect_timeout(&address, PATIENCE)).ok();
-        });
-        let mut over_sockets = client_on(stream.expect("the kernel completes the handshake"));
-        over_sockets.ask_for_pq();
+        let mut over_sockets = scene.client_over_sockets();
 
         over_frames.send_command(&Command::Bulk { len: 4 << 20 });
         scene.lab.proxy.ip("link set px0 down").expect("root may");

@@ -1,16 +1,29 @@
 //! The cast of [`NamespaceScene`] around a proxy whose datapath is AF_XDP, and what must hold at its end.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::ops::{Deref, DerefMut};
 use std::process::Command;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
+use mtproxy_tests::cast::Mode;
 use mtproxy_tests::lab3::PROXY_INTERFACE;
+use mtproxy_tests::test_client::fresh_random;
 use mtproxy_tests::{
-    DcMode, FrontManner, FrontSite, Lab3, Lab3Options, NamespaceScene, PATIENCE, ProxyCommand, metrics_page,
+    ClientCodec, DcMode, FrontManner, FrontSite, Lab3, Lab3Options, NamespaceScene, PATIENCE, Pace,
+    ProxyCommand, Socket, TestClient, metrics_page,
 };
 use rustix::process::Signal;
+
+/// Then a shard that does not beat is taken for hung (xdp-prog, `DEFAULT_STALE_AFTER`), and a little for the
+/// signal's way to it.
+pub(crate) const STALE_AFTER: Duration = Duration::from_millis(150 + 20);
+
+/// A client, from a connection that has come about already.
+pub(crate) fn client_on(stream: TcpStream) -> TestClient {
+    let codec = ClientCodec::new(Mode::Dd.options(), fresh_random());
+    TestClient::open(Socket::from_stream(stream).expect("a connected socket"), codec, Pace::WHOLE)
+}
 
 /// How packets get to and from the sockets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +57,10 @@ enum Turn {
 pub(crate) struct AfxdpScene {
     scene: NamespaceScene,
     queues: u32,
+    /// Shards that have been started until now.
+    shards: u32,
+    /// Times that AF_XDP has come back.
+    returns: usize,
     _turn: Turn,
 }
 
@@ -110,7 +127,8 @@ impl Setting {
                 .option("--metrics", &METRICS.to_string());
             complete(command)
         });
-        let scene = AfxdpScene { scene, queues: self.lab.queues, _turn: turn };
+        let queues = self.lab.channels.unwrap_or(self.lab.queues);
+        let scene = AfxdpScene { scene, queues, shards: queues, returns: 0, _turn: turn };
         scene.wait_for_beats();
         Some(scene)
     }
@@ -146,6 +164,35 @@ impl AfxdpScene {
             assert!(Instant::now() < deadline, "awaiting the shards' first beats");
             std::thread::sleep(Duration::from_millis(5));
         }
+    }
+
+    /// Waits until AF_XDP has come back by itself, with so many queues, and said so.
+    #[track_caller]
+    pub(crate) fn wait_for_return(&mut self, queues: u32) {
+        self.returns += 1;
+        let is_return = |line: &&String| line.contains("AF_XDP is back");
+        let deadline = Instant::now() + PATIENCE;
+        while self.proxy.stderr().iter().filter(is_return).count() < self.returns {
+            assert!(Instant::now() < deadline, "awaiting AF_XDP's return: {:#?}", self.proxy.stderr());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        self.queues = queues;
+        self.shards += queues;
+        self.wait_for_beats();
+    }
+
+    /// A client of the kernel's own sockets, though there are shards: it came while the process stood still.
+    #[track_caller]
+    pub(crate) fn client_over_sockets(&self) -> TestClient {
+        let address = self.address(false);
+        let mut stream = None;
+        self.proxy.while_stopped(|| {
+            std::thread::sleep(STALE_AFTER);
+            stream = self.lab.client.enter(|| TcpStream::connect_timeout(&address, PATIENCE)).ok();
+        });
+        let mut client = client_on(stream.expect("the kernel completes the handshake"));
+        client.ask_for_pq();
+        client
     }
 
     /// A sample of the proxy's metrics, named with its labels.
@@ -193,7 +240,7 @@ impl AfxdpScene {
         let _ = self.proxy.wait_for_line("the last line", |line| line.contains("stopped"));
         let said = self.proxy.stderr();
         let census: Vec<&String> = said.iter().filter(|line| line.contains("frames at the end")).collect();
-        assert_eq!(census.len() as u32, self.queues, "each shard counts its frames: {census:#?}");
+        assert_eq!(census.len() as u32, self.shards, "each shard counts its frames: {census:#?}");
         assert!(census.iter().all(|line| line.contains("accounted=true")), "{census:#?}");
         assert!(!said.iter().any(|line| line.contains("panicked")), "{said:#?}");
         assert!(!self.has_program(), "the program goes with the proxy");

@@ -125,7 +125,7 @@ fn shards_whose_interface_is_gone_end_with_every_frame_found_and_the_proxy_goes_
     let mut scene = NamespaceScene::start(lab, DcMode::EchoBytes, false, over_xdp);
     let mut client = scene.client(Mode::Dd, false);
     client.exchange_echo(0, 4096, 100);
-    scene.lab.proxy.ip("link delete px0").expect("there is one");
+    scene.lab.unplug_proxy().expect("there is one");
     for shard in 0..2 {
         let _ = scene.proxy.wait_for_line("the end of a shard", |line| {
             line.contains("frames at the end") && line.contains(&format!("shard={shard}"))

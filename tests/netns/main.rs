@@ -11,6 +11,7 @@ mod afxdp_loss;
 mod afxdp_middle_proxies;
 mod afxdp_offloads;
 mod afxdp_queues;
+mod afxdp_reattach;
 mod afxdp_relay;
 mod afxdp_scene;
 mod afxdp_strangers;

@@ -30,6 +30,8 @@ pub const CLIENT_ADDRESSES: u8 = 16;
 pub struct Lab3Options {
     /// Receive and transmit queues of the proxy's interface.
     pub queues: u32,
+    /// How many of them are in use, if not all.
+    pub channels: Option<u32>,
     /// MTU everywhere.
     pub mtu: u32,
     /// Of the proxy's own interface.
@@ -41,7 +43,13 @@ pub struct Lab3Options {
 impl Default for Lab3Options {
     /// One queue, Ethernet, and packets as a wire carries them.
     fn default() -> Self {
-        Self { queues: 1, mtu: ETHERNET_MTU, proxy_offloads: Offloads::Off, offloads: Offloads::Off }
+        Self {
+            queues: 1,
+            channels: None,
+            mtu: ETHERNET_MTU,
+            proxy_offloads: Offloads::Off,
+            offloads: Offloads::Off,
+        }
     }
 }
 
@@ -56,6 +64,7 @@ pub struct Lab3 {
     pub dc: NetNs,
     /// What forwards between them.
     pub router: NetNs,
+    options: Lab3Options,
 }
 
 impl Lab3 {
@@ -64,8 +73,8 @@ impl Lab3 {
     /// # Errors
     /// Those of [`NetNs::new`], and whatever the tools say.
     pub fn new(options: Lab3Options) -> Result<Self, ConfigurationError> {
-        let lab =
-            Self { client: NetNs::new()?, proxy: NetNs::new()?, dc: NetNs::new()?, router: NetNs::new()? };
+        let [client, proxy, dc, router] = [NetNs::new()?, NetNs::new()?, NetNs::new()?, NetNs::new()?];
+        let lab = Self { client, proxy, dc, router, options };
         lab.router.set("net.ipv4.ip_forward", "1")?;
         lab.router.set("net.ipv6.conf.all.forwarding", "1")?;
         for host in [&lab.client, &lab.proxy, &lab.dc] {
@@ -77,8 +86,8 @@ impl Lab3 {
             // A closed connection's port is free again after a second, where timestamps prove its age.
             host.set("net.ipv4.tcp_tw_reuse", "1")?;
         }
-        let Lab3Options { queues, mtu, proxy_offloads, offloads } = options;
-        lab.wire(&lab.proxy, ["px0", "px1"], 0, queues, [proxy_offloads, offloads], mtu)?;
+        let Lab3Options { mtu, offloads, .. } = options;
+        lab.plug_in_proxy()?;
         lab.wire(&lab.client, ["cl0", "rc0"], 1, 1, [offloads; 2], mtu)?;
         lab.wire(&lab.dc, ["dc0", "rd0"], 2, 1, [offloads; 2], mtu)?;
         for address in Self::client_addresses().skip(1) {
@@ -86,6 +95,37 @@ impl Lab3 {
         }
         lab.await_neighbours();
         Ok(lab)
+    }
+
+    /// Lays the proxy's cable, at first or after [`unplug_proxy`](Self::unplug_proxy).
+    ///
+    /// # Errors
+    /// Whatever the tools say.
+    pub fn plug_in_proxy(&self) -> Result<(), ConfigurationError> {
+        let Lab3Options { queues, channels, mtu, proxy_offloads, offloads } = self.options;
+        self.wire(&self.proxy, [PROXY_INTERFACE, "px1"], 0, queues, [proxy_offloads, offloads], mtu)?;
+        channels.map_or(Ok(()), |channels| self.set_channels(channels))
+    }
+
+    /// Has so many queues of the proxy's interface be in use, and as many at the other end: a veth takes no program while
+    /// its peer has more queues to send by.
+    ///
+    /// # Errors
+    /// Whatever the tools say.
+    pub fn set_channels(&self, channels: u32) -> Result<(), ConfigurationError> {
+        let set = |host: &NetNs, interface| {
+            host.run(&format!("ethtool -L {interface} rx {channels} tx {channels}"))
+        };
+        set(&self.proxy, PROXY_INTERFACE)?;
+        set(&self.router, "px1")
+    }
+
+    /// Takes the proxy's cable away, and with it the interfaces at both ends.
+    ///
+    /// # Errors
+    /// Whatever the tools say.
+    pub fn unplug_proxy(&self) -> Result<(), ConfigurationError> {
+        self.proxy.ip(&format!("link delete {PROXY_INTERFACE}"))
     }
 
     /// Waits until every host and the router have found each other in both families. On a link that has just come up the kernel's

@@ -83,75 +83,98 @@ pub enum Failure {
     Panic,
 }
 
-/// The running workers: those of epoll first, then the shards.
+/// The workers: those of epoll first, then the shards.
 #[derive(Debug)]
 pub struct Fleet {
+    shared: Shared,
+    replay_cache: SharedReplayCache,
+    ends: Sender<WorkerEnd>,
     workers: Vec<WorkerHandle>,
-    epoll_workers: usize,
+    shards: Vec<WorkerHandle>,
+    /// Workers and shards that were started and have not ended.
+    running: usize,
+    shards_running: usize,
 }
 
 impl Fleet {
-    /// Starts one worker thread for each set of sockets, and one for each shard. Each sends its end to `ends`.
+    /// Starts one worker thread for each set of sockets. Each sends its end to `ends`, for [`ended`](Self::ended).
     ///
     /// # Errors
     /// When the host has no thread, epoll instance or randomness for us.
-    pub fn start(
-        ports: Ports,
-        shards: Option<(Vec<Shard>, Common)>,
-        shared: &Shared,
-        ends: &Sender<WorkerEnd>,
-    ) -> io::Result<Self> {
+    pub fn start(ports: Ports, shared: Shared, ends: Sender<WorkerEnd>) -> io::Result<Self> {
         let hash = KeyedHash::new(&mut Random::from_seed(seed()?));
         let replay_cache = SharedReplayCache::new(ReplayCache::new(shared.replay_entries, hash));
-        let mut workers = Vec::new();
+        let (workers, shards) = (Vec::new(), Vec::new());
+        let mut fleet = Self { shared, replay_cache, ends, workers, shards, running: 0, shards_running: 0 };
         for (index, sockets) in ports.sockets.into_iter().enumerate() {
             let (handle, mailbox, wake) = mailbox()?;
-            let engine = Engine::new(Arc::clone(&shared.config), seed()?, Box::new(replay_cache.clone()));
-            let limit = shared.limit.clone();
-            let recorder = Recorder::new(index, Arc::clone(&shared.metrics), &shared.config.credentials);
+            let (engine, recorder) = fleet.parts_of(index)?;
+            let limit = fleet.shared.limit.clone();
             // The datapath is made on its own thread: epoll's events may not move between threads.
             let serve = move || {
                 let datapath = Epoll::new(sockets, limit, wake)?;
                 Worker::new(Clock::start(), engine, datapath, mailbox, recorder).run()
             };
-            spawn(format!("worker-{index}"), index, serve, ends.clone())?;
-            workers.push(handle);
-        }
-        let mut fleet = Self { epoll_workers: workers.len(), workers };
-        if let Some((shards, common)) = shards {
-            fleet.start_shards(shards, &common, shared, &replay_cache, ends)?;
+            spawn(format!("worker-{index}"), index, serve, fleet.ends.clone())?;
+            fleet.workers.push(handle);
+            fleet.running += 1;
         }
         Ok(fleet)
     }
 
-    fn start_shards(
-        &mut self,
-        shards: Vec<Shard>,
-        common: &Common,
-        shared: &Shared,
-        replay_cache: &SharedReplayCache,
-        ends: &Sender<WorkerEnd>,
-    ) -> io::Result<()> {
+    /// Starts one thread for each shard. Those of before have ended.
+    ///
+    /// # Errors
+    /// As for [`start`](Self::start). Some may run nevertheless.
+    pub fn start_shards(&mut self, shards: Vec<Shard>, common: &Common) -> io::Result<()> {
+        self.shards.clear();
         let mailboxes = shards.iter().map(|_| mailbox()).collect::<io::Result<Vec<_>>>()?;
         let wakes = mailboxes.iter().map(|(_, _, wake)| wake.try_clone()).collect::<io::Result<Vec<_>>>()?;
         let doors = Crossing::between(wakes);
         for ((shard, (handle, mailbox, wake)), crossing) in shards.into_iter().zip(mailboxes).zip(doors) {
-            let index = self.workers.len();
-            let engine = Engine::new(Arc::clone(&shared.config), seed()?, Box::new(replay_cache.clone()));
-            let recorder = Recorder::new(index, Arc::clone(&shared.metrics), &shared.config.credentials);
+            let index = self.workers.len() + crossing.shard();
+            let (engine, recorder) = self.parts_of(index)?;
             let common = common.clone();
             let name = format!("shard-{}", crossing.shard());
             let serve = move || shard.run(&common, crossing, wake, engine, mailbox, recorder);
-            spawn(name, index, serve, ends.clone())?;
-            self.workers.push(handle);
+            spawn(name, index, serve, self.ends.clone())?;
+            self.shards.push(handle);
+            self.running += 1;
+            self.shards_running += 1;
         }
         Ok(())
+    }
+
+    fn parts_of(&self, index: usize) -> io::Result<(Engine, Recorder)> {
+        let Shared { config, metrics, .. } = &self.shared;
+        let engine = Engine::new(Arc::clone(config), seed()?, Box::new(self.replay_cache.clone()));
+        Ok((engine, Recorder::new(index, Arc::clone(metrics), &config.credentials)))
+    }
+
+    /// A worker's end was told.
+    pub fn ended(&mut self, worker: usize) {
+        self.running -= 1;
+        if self.is_shard(worker) {
+            self.shards_running -= 1;
+        }
+    }
+
+    /// Workers and shards that have not ended.
+    #[must_use]
+    pub fn running(&self) -> usize {
+        self.running
+    }
+
+    /// Shards that have not ended.
+    #[must_use]
+    pub fn shards_running(&self) -> usize {
+        self.shards_running
     }
 
     /// True if worker `index` is a shard.
     #[must_use]
     pub fn is_shard(&self, index: usize) -> bool {
-        index >= self.epoll_workers
+        index >= self.workers.len()
     }
 
     /// Eventfds that wake the shards.
@@ -159,33 +182,31 @@ impl Fleet {
     /// # Errors
     /// When the host has no descriptor for us.
     pub fn shard_wakes(&self) -> io::Result<Vec<OwnedFd>> {
-        self.workers[self.epoll_workers..].iter().map(WorkerHandle::try_clone_wake).collect()
+        self.shards.iter().map(WorkerHandle::try_clone_wake).collect()
     }
 
     /// Hands a command to one shard, counted from zero.
     pub fn command_shard(&self, shard: usize, command: Command) {
-        if let Some(worker) = self.workers.get(self.epoll_workers + shard) {
-            worker.send(command);
+        if let Some(shard) = self.shards.get(shard) {
+            shard.send(command);
         }
+    }
+
+    /// Hands a command to every shard.
+    pub fn command_shards(&self, command: impl Fn() -> Command) {
+        self.shards.iter().for_each(|shard| shard.send(command()));
     }
 
     /// Hands a command to every worker.
     pub fn command(&self, command: impl Fn() -> Command) {
-        for worker in &self.workers {
-            worker.send(command());
-        }
+        self.workers.iter().for_each(|worker| worker.send(command()));
+        self.command_shards(command);
     }
 
-    /// How many workers were started.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.workers.len()
-    }
-
-    /// True without workers.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.workers.is_empty()
+    /// Has every worker use this configuration, and those that are started later.
+    pub fn configure(&mut self, config: Arc<Config>) {
+        self.command(|| Command::Configure(Arc::clone(&config)));
+        self.shared.config = config;
     }
 }
 

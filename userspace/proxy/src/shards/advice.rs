@@ -20,7 +20,7 @@ impl Advice {
     /// Says what has come up since the last call.
     pub(super) fn give(&mut self, metrics: &Metrics) {
         let partial = DropReason::PartialTcpChecksum.index();
-        let packets: u64 = metrics.shards().iter().map(|shard| shard.dropped(partial).get()).sum();
+        let packets = metrics.sum_of_shards(|shard| shard.dropped(partial).get());
         if packets > 0 && !std::mem::replace(&mut self.has_told_of_checksums, true) {
             warn!(
                 packets,
@@ -31,9 +31,8 @@ impl Advice {
         }
         // The kernel counts a packet for which there was no buffer under both (`__xsk_rcv`, net/xdp/xsk.c). A shard
         // shows one after the other, so that only what is still there at the next look is believed.
-        let dropped: u64 = metrics.shards().iter().map(|shard| shard.kernel_rx_dropped.get()).sum();
-        let without_buffer: u64 =
-            metrics.shards().iter().map(|shard| shard.kernel_fill_ring_empty.get()).sum();
+        let dropped = metrics.sum_of_shards(|shard| shard.kernel_rx_dropped.get());
+        let without_buffer = metrics.sum_of_shards(|shard| shard.kernel_fill_ring_empty.get());
         let now = dropped.saturating_sub(without_buffer);
         let packets = now.min(std::mem::replace(&mut self.large_packets, now));
         if packets > 0 && !std::mem::replace(&mut self.has_told_of_large_packets, true) {

@@ -5,6 +5,7 @@
 //!                                   │ nothing is steered yet: no queue has a heartbeat
 //!                          start:  a thread for each queue polls, and beats ─► clients come here
 //!                          watch:  addresses, kernel-side clients, counters, advice; once a second
+//!                       reattach:  all of it again, when the interface was lost and is back
 //! ```
 //! The epoll workers go on listening on the same addresses: what the program passes, they serve.
 
@@ -12,6 +13,7 @@ mod advice;
 pub mod facts;
 mod kernel_sockets;
 mod own_addresses;
+pub mod reattach;
 mod shard;
 mod watch;
 
@@ -22,11 +24,11 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mtproxy_nic::Facts as NicFacts;
 use mtproxy_nic::link::RawLink;
 use mtproxy_nic::netlink::Netlink;
 use mtproxy_nic::quirks::advice;
 use mtproxy_nic::rss::QueueOf;
+use mtproxy_nic::{Facts as NicFacts, Glance};
 use mtproxy_xdp::{AttachMode, Error as SteeringError, Steering, SynLimit};
 use mtproxy_xsk::{BindMode, BusyPoll, ChunkSize, ModeLadder, Socket};
 use netlink_sys::protocols::NETLINK_ROUTE;
@@ -113,6 +115,13 @@ impl Shards {
     pub fn count(&self) -> NonZeroU16 {
         let count = u16::try_from(self.sockets.len()).ok().and_then(NonZeroU16::new);
         count.expect("between one and 256 queues were bound")
+    }
+
+    /// What the interface looks like as long as it is held.
+    #[must_use]
+    pub fn held(&self) -> Glance {
+        let xdp_program = self.steering.attachment().map(|attachment| attachment.program);
+        Glance { index: self.interface, receive_queues: self.count().get().into(), xdp_program }
     }
 
     /// The shards, and the watch over what they have in common.

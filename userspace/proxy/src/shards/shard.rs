@@ -147,7 +147,7 @@ impl Shard {
         );
         let streams = Streams::new(stack, link, dialer, common.limit.clone(), now);
         let relay = Relay::new(streams, common.limit.clone(), wake)?;
-        let gauges = Gauges::new(recorder.metrics(), crossing.shard(), common.mode);
+        let gauges = Gauges::new(recorder.metrics().shard(crossing.shard()), common.mode);
         let datapath = Xdp::new(relay, crossing, beat, gauges);
         Worker::new(clock, engine, datapath, mailbox, recorder).run()
     }

@@ -202,7 +202,7 @@ impl Watch {
 
     fn publish(&self, metrics: &Metrics) -> Result<(), Error> {
         let counts = self.steering.counters()?;
-        for ((_, count), counter) in counts.iter().zip(metrics.steering()) {
+        for ((_, count), counter) in counts.iter().zip(metrics.steering().iter()) {
             counter.publish(count);
         }
         Ok(())

@@ -20,6 +20,7 @@ const SKEW_SECONDS_MAX: i64 = 5;
 #[derive(Debug)]
 pub struct Recorder {
     worker: usize,
+    counters: Arc<WorkerCounters>,
     metrics: Arc<Metrics>,
     /// By [`SecretId`] of the configuration in force.
     secrets: Vec<Arc<SecretCounters>>,
@@ -29,8 +30,8 @@ impl Recorder {
     /// For worker number `worker`, counted from zero, and the secrets it begins with.
     #[must_use]
     pub fn new(worker: usize, metrics: Arc<Metrics>, credentials: &Credentials) -> Self {
-        let secrets = metrics.secrets(credentials);
-        Self { worker, metrics, secrets }
+        let (counters, secrets) = (metrics.worker(worker), metrics.secrets(credentials));
+        Self { worker, counters, metrics, secrets }
     }
 
     /// From now on events number the secrets as `credentials` does.
@@ -41,7 +42,7 @@ impl Recorder {
     /// The worker's own counters.
     #[must_use]
     pub fn counters(&self) -> &WorkerCounters {
-        self.metrics.worker(self.worker)
+        &self.counters
     }
 
     /// What all workers count in.

@@ -6,20 +6,19 @@ use mtproxy_tcp::{Stack, drop_reason::DropReason};
 
 use super::ports::PortCounts;
 use super::{Routes, ShardTotals, XskLink};
-use crate::telemetry::metrics::{BoundMode, Metrics};
+use crate::telemetry::metrics::{BoundMode, ShardCounters};
 
 /// A shard's block of metrics.
 pub struct Gauges {
-    metrics: Arc<Metrics>,
-    shard: usize,
+    block: Arc<ShardCounters>,
 }
 
 impl Gauges {
     /// For one shard, whose socket is bound in `mode`.
     #[must_use]
-    pub fn new(metrics: Arc<Metrics>, shard: usize, mode: BoundMode) -> Self {
-        metrics.shard(shard).show_mode(mode);
-        Self { metrics, shard }
+    pub fn new(block: Arc<ShardCounters>, mode: BoundMode) -> Self {
+        block.show_mode(mode);
+        Self { block }
     }
 
     /// Shows everything.
@@ -30,7 +29,7 @@ impl Gauges {
         ports: PortCounts,
         totals: &ShardTotals,
     ) {
-        let block = self.metrics.shard(self.shard);
+        let block = &self.block;
         block.received_packets.publish(totals.received);
         block.received_bytes.publish(totals.received_bytes);
         block.sent_packets.publish(link.counters.sent);

@@ -29,7 +29,7 @@ pub(super) const METRICS: &[Metric] = &[
         kind: Kind::Gauge,
         help: "Threads that serve clients",
         label: "",
-        read: |metrics| one(metrics.workers.len() as u64),
+        read: |metrics| one(metrics.workers_count() as u64),
     },
     Metric {
         name: "mtproxy_draining",
@@ -149,6 +149,20 @@ pub(super) const METRICS: &[Metric] = &[
         help: "Time that workers have slept; a worker that never does is at its limit",
         label: "",
         read: |metrics| one(metrics.sum(|worker| &worker.idle_milliseconds)),
+    },
+    Metric {
+        name: "mtproxy_xdp_queues",
+        kind: Kind::Gauge,
+        help: "Queues that the AF_XDP datapath serves now; 0 while AF_XDP is lost and everybody is served over epoll",
+        label: "",
+        read: |metrics| metrics.shards_running(),
+    },
+    Metric {
+        name: "mtproxy_xdp_lost_total",
+        kind: Kind::Counter,
+        help: "Times that the AF_XDP datapath was given up until it could be had again",
+        label: "reason",
+        read: |metrics| metrics.xdp_losses(),
     },
     Metric {
         name: "mtproxy_xdp_mode",

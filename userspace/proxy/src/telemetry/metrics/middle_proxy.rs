@@ -13,7 +13,7 @@ const LINK_STATES: [&str; 2] = ["open", "ready"];
 const TARGET_STATES: [&str; 2] = ["configured", "ready"];
 
 /// One worker's numbers.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct MiddleProxyCounters {
     /// Links by [`LINK_STATES`].
     pub links: [Gauge; 2],

@@ -1,7 +1,8 @@
 //! Counters, and the page that shows them.
 //!
 //! A worker counts in a block of its own, without contention; a scrape sums the blocks. A shard, the worker
-//! whose datapath is AF_XDP, has a second block for its packets. To add a metric, add a field to
+//! whose datapath is AF_XDP, has a second block for its packets, and a successor when AF_XDP was lost and came back: then
+//! counters go on from where they were ([`Counter::clone`]). To add a metric, add a field to
 //! [`WorkerCounters`] or [`ShardCounters`] and a row to the list that [`all_metrics`] gives: the exposition and the table in
 //! docs/operations.md, which a test compares, follow from the row.
 
@@ -16,38 +17,58 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
+use arc_swap::ArcSwap;
 use mtproxy_core::credentials::Credentials;
 use mtproxy_core::error::{DropReason, PeerMisbehaved};
 
 pub use middle_proxy::MiddleProxyCounters;
-pub use shard::{BoundMode, ShardCounters, Shards};
+pub use shard::{BoundMode, LossReason, ShardCounters, Shards};
 
 /// A number that one thread increases and any thread reads.
 #[derive(Debug, Default)]
-pub struct Counter(AtomicU64);
+pub struct Counter {
+    /// Where its owner has begun.
+    before: u64,
+    value: AtomicU64,
+}
+
+/// For the thread that comes after the owner: its own totals begin at zero, what is read goes on.
+impl Clone for Counter {
+    fn clone(&self) -> Self {
+        let before = self.get();
+        Self { before, value: AtomicU64::new(before) }
+    }
+}
 
 impl Counter {
     /// Adds `amount`. Only the thread that owns the counter may call this: with a single writer, a load
     /// and a store are enough, and cost what an ordinary addition costs.
     pub fn add(&self, amount: u64) {
-        self.publish(self.0.load(Relaxed).wrapping_add(amount));
+        self.value.store(self.get().wrapping_add(amount), Relaxed);
     }
 
-    /// Shows `total`, which its owner counts elsewhere.
+    /// Shows `total`, which its owner counts elsewhere, from zero on.
     pub fn publish(&self, total: u64) {
-        self.0.store(total, Relaxed);
+        self.value.store(self.before.wrapping_add(total), Relaxed);
     }
 
     /// The present value.
     #[must_use]
     pub fn get(&self) -> u64 {
-        self.0.load(Relaxed)
+        self.value.load(Relaxed)
     }
 }
 
 /// A number that one thread sets and any thread reads.
 #[derive(Debug, Default)]
 pub struct Gauge(AtomicU64);
+
+/// For the thread that comes after the owner, which has nothing to show yet.
+impl Clone for Gauge {
+    fn clone(&self) -> Self {
+        Self::default()
+    }
+}
 
 impl Gauge {
     /// Shows `value` from now on.
@@ -84,7 +105,7 @@ pub const BYTE_ORIGINS: [&str; 2] = ["client", "upstream"];
 
 /// What one worker counts. Blocks lie apart in memory, so that no two workers write to one cache line
 /// (128 bytes, since processors fetch lines in pairs).
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 #[repr(align(128))]
 pub struct WorkerCounters {
     /// Clients accepted.
@@ -142,14 +163,43 @@ pub struct Metrics {
     started: SystemTime,
     is_draining: AtomicBool,
     connections_limit: usize,
-    /// Those of epoll first, then the shards.
-    workers: Box<[WorkerCounters]>,
-    shards: Box<[ShardCounters]>,
-    /// By exit of the steering program, which all shards of an interface share.
-    steering: Box<[Counter]>,
+    /// The workers of epoll.
+    epoll: Box<[Arc<WorkerCounters>]>,
+    sharded: ArcSwap<Sharded>,
+    /// Times that AF_XDP was given up, by [`LossReason`].
+    xdp_lost: [Counter; LossReason::ALL.len()],
     labels: Shards,
     /// By name: every secret that was configured since the start. Locked for a scrape and for a reload.
     secrets: Mutex<BTreeMap<String, Arc<SecretCounters>>>,
+}
+
+/// The blocks of all shards that there have been. Fewer may run.
+#[derive(Debug, Default)]
+struct Sharded {
+    running: usize,
+    workers: Vec<Arc<WorkerCounters>>,
+    shards: Vec<Arc<ShardCounters>>,
+    /// By exit of the steering program, which all shards of an interface share.
+    steering: Arc<[Counter]>,
+}
+
+impl Sharded {
+    /// For the shards that come after these, so many of them.
+    fn successor(&self, running: usize, labels: &Shards) -> Self {
+        let blocks = running.max(self.shards.len());
+        let worker = |index: usize| {
+            self.workers.get(index).map_or_else(WorkerCounters::default, |it| it.as_ref().clone())
+        };
+        let new_shard = || ShardCounters::new(labels.drop_reasons.len());
+        let shard = |index: usize| self.shards.get(index).map_or_else(new_shard, |it| it.as_ref().clone());
+        let exit = |exit| self.steering.get(exit).cloned().unwrap_or_default();
+        Self {
+            running,
+            workers: (0..blocks).map(|index| Arc::new(worker(index))).collect(),
+            shards: (0..blocks).map(|index| Arc::new(shard(index))).collect(),
+            steering: (0..labels.steering_exits.len()).map(exit).collect(),
+        }
+    }
 }
 
 impl Metrics {
@@ -161,12 +211,17 @@ impl Metrics {
             started: SystemTime::now(),
             is_draining: AtomicBool::new(false),
             connections_limit,
-            workers: (0..epoll_workers + shards.count).map(|_| WorkerCounters::default()).collect(),
-            shards: (0..shards.count).map(|_| ShardCounters::new(shards.drop_reasons.len())).collect(),
-            steering: shards.steering_exits.iter().map(|_| Counter::default()).collect(),
+            epoll: (0..epoll_workers).map(|_| Arc::default()).collect(),
+            sharded: ArcSwap::from_pointee(Sharded::default().successor(shards.count, &shards)),
+            xdp_lost: Default::default(),
             labels: shards,
             secrets: Mutex::default(),
         }
+    }
+
+    /// So many shards are about to run, and none of those before does any more: each block gets a successor.
+    pub fn renew_shards(&self, running: usize) {
+        self.sharded.store(Arc::new(self.sharded.load().successor(running, &self.labels)));
     }
 
     /// The block of one worker, numbered from zero: those of epoll first, then the shards.
@@ -174,8 +229,11 @@ impl Metrics {
     /// # Panics
     /// If there is no such worker.
     #[must_use]
-    pub fn worker(&self, worker: usize) -> &WorkerCounters {
-        &self.workers[worker]
+    pub fn worker(&self, worker: usize) -> Arc<WorkerCounters> {
+        match self.epoll.get(worker) {
+            Some(block) => Arc::clone(block),
+            None => Arc::clone(&self.sharded.load().workers[worker - self.epoll.len()]),
+        }
     }
 
     /// The second block of one shard, numbered from zero among the shards.
@@ -183,21 +241,26 @@ impl Metrics {
     /// # Panics
     /// If there is no such shard.
     #[must_use]
-    pub fn shard(&self, shard: usize) -> &ShardCounters {
-        &self.shards[shard]
+    pub fn shard(&self, shard: usize) -> Arc<ShardCounters> {
+        Arc::clone(&self.sharded.load().shards[shard])
     }
 
-    /// Those blocks, in the order of the shards.
+    /// The sum of a number over all shards.
     #[must_use]
-    pub fn shards(&self) -> &[ShardCounters] {
-        &self.shards
+    pub fn sum_of_shards(&self, number: impl Fn(&ShardCounters) -> u64) -> u64 {
+        self.sharded.load().shards.iter().map(|shard| number(shard)).sum()
     }
 
     /// Packets by exit of the steering program, in the order of [`Shards::steering_exits`]. For the one thread
     /// that reads the program's own counts.
     #[must_use]
-    pub fn steering(&self) -> &[Counter] {
-        &self.steering
+    pub fn steering(&self) -> Arc<[Counter]> {
+        Arc::clone(&self.sharded.load().steering)
+    }
+
+    /// AF_XDP was given up for this reason, until it can be had again. For the control thread.
+    pub fn count_xdp_loss(&self, reason: LossReason) {
+        self.xdp_lost[reason as usize].add(1);
     }
 
     /// The counters of these secrets, in their order. A secret is known by its name: after a reload the
@@ -226,13 +289,13 @@ impl Metrics {
     /// Sessions that are open now, over all workers.
     #[must_use]
     pub fn sessions_open(&self) -> u64 {
-        sessions_open(&self.workers)
+        self.epoll_sessions_open() + sessions_open(&self.sharded.load().workers)
     }
 
     /// Those of them that the epoll workers have.
     #[must_use]
     pub fn epoll_sessions_open(&self) -> u64 {
-        sessions_open(&self.workers[..self.workers.len() - self.shards.len()])
+        sessions_open(&self.epoll)
     }
 
     /// The page: Prometheus text exposition 0.0.4.
@@ -260,19 +323,23 @@ impl Metrics {
     /// How many workers there are.
     #[must_use]
     pub fn workers_count(&self) -> usize {
-        self.workers.len()
+        self.epoll.len() + self.sharded.load().running
     }
 
     /// A counter over all workers.
     #[must_use]
     pub fn sum(&self, counter: impl Fn(&WorkerCounters) -> &Counter) -> u64 {
-        self.workers.iter().map(|worker| counter(worker).get()).sum()
+        self.sum_of_workers(|worker| counter(worker).get())
     }
 
     /// A gauge over all workers.
     #[must_use]
     pub fn sum_gauge(&self, gauge: impl Fn(&WorkerCounters) -> &Gauge) -> u64 {
-        self.workers.iter().map(|worker| gauge(worker).get()).sum()
+        self.sum_of_workers(|worker| gauge(worker).get())
+    }
+
+    fn sum_of_workers(&self, number: impl Fn(&WorkerCounters) -> u64) -> u64 {
+        self.epoll.iter().chain(&self.sharded.load().workers).map(|worker| number(worker)).sum()
     }
 
     fn sum_each_gauge<const N: usize>(
@@ -304,19 +371,19 @@ impl Metrics {
 
     /// For each label the sum over all shards, or nothing if there are none.
     fn of_shards_by(&self, values: &[(&'static str, OfShard)]) -> Vec<Sample> {
-        if self.shards.is_empty() {
+        if !self.has_shards() {
             return Vec::new();
         }
-        let sum = |value: &OfShard| self.shards.iter().map(value).sum();
+        let sum = |value: &OfShard| self.sum_of_shards(value);
         values.iter().map(|(label, value)| Sample { label: (*label).into(), value: sum(value) }).collect()
     }
 
     /// Packets that shards dropped, by reason.
     fn dropped_by_shards(&self) -> Vec<Sample> {
-        let sum = |reason| self.shards.iter().map(|shard| shard.dropped(reason).get()).sum();
+        let sum = |reason| self.sum_of_shards(|shard| shard.dropped(reason).get());
         let sample =
             |(reason, &label): (usize, &&'static str)| Sample { label: label.into(), value: sum(reason) };
-        if self.shards.is_empty() {
+        if !self.has_shards() {
             return Vec::new();
         }
         self.labels.drop_reasons.iter().enumerate().map(sample).collect()
@@ -328,10 +395,29 @@ impl Metrics {
             label: label.into(),
             value: counter.get(),
         };
-        if self.shards.is_empty() {
+        if !self.has_shards() {
             return Vec::new();
         }
-        self.labels.steering_exits.iter().zip(&self.steering).map(sample).collect()
+        self.labels.steering_exits.iter().zip(self.steering().iter()).map(sample).collect()
+    }
+
+    /// Queues that are served now.
+    fn shards_running(&self) -> Vec<Sample> {
+        if self.has_shards() { one(self.sharded.load().running as u64) } else { Vec::new() }
+    }
+
+    /// Times that AF_XDP was given up.
+    fn xdp_losses(&self) -> Vec<Sample> {
+        let sample = |reason: LossReason| Sample {
+            label: reason.name().into(),
+            value: self.xdp_lost[reason as usize].get(),
+        };
+        if self.has_shards() { LossReason::ALL.map(sample).into() } else { Vec::new() }
+    }
+
+    /// True if there are shards, or have been.
+    fn has_shards(&self) -> bool {
+        !self.sharded.load().shards.is_empty()
     }
 
     fn known_secrets(&self) -> MutexGuard<'_, BTreeMap<String, Arc<SecretCounters>>> {
@@ -348,8 +434,8 @@ pub fn all_metrics() -> impl Iterator<Item = &'static Metric> {
 /// A number that one shard counts.
 type OfShard = fn(&ShardCounters) -> u64;
 
-fn sessions_open(workers: &[WorkerCounters]) -> u64 {
-    let ended = |worker: &WorkerCounters| {
+fn sessions_open(workers: &[Arc<WorkerCounters>]) -> u64 {
+    let ended = |worker: &Arc<WorkerCounters>| {
         worker.sessions_finished.get() + worker.sessions_dropped.iter().map(Counter::get).sum::<u64>()
     };
     // The ends are read first: read the other way round, a busy worker would make it negative.
@@ -537,6 +623,62 @@ mod tests {
             "mtproxy_steering_total{exit=\"redirected\"} 6\n",
         ] {
             assert!(page.contains(line), "{line} not in\n{page}");
+        }
+    }
+
+    #[test]
+    fn counters_go_on_and_gauges_end_when_shards_are_followed_by_others() {
+        let metrics = Metrics::new(1, SHARDS, 10);
+        metrics.shard(1).received_packets.publish(5);
+        metrics.shard(0).dropped(1).publish(4);
+        metrics.shard(1).frames_free.set(2);
+        metrics.shard(1).show_mode(BoundMode::Copy);
+        metrics.steering()[0].publish(6);
+        metrics.worker(2).sessions_opened.add(3);
+        metrics.worker(2).sessions_finished.add(3);
+        metrics.count_xdp_loss(LossReason::InterfaceGone);
+        metrics.renew_shards(0);
+        let gone = metrics.exposition();
+        metrics.renew_shards(1);
+        metrics.shard(0).dropped(1).publish(1);
+        metrics.steering()[0].publish(2);
+        metrics.worker(1).sessions_opened.add(1);
+        metrics.renew_shards(3);
+        metrics.shard(1).received_packets.publish(7);
+        let back = metrics.exposition();
+        for (page, lines) in [
+            (
+                gone,
+                [
+                    "mtproxy_workers 1\n",
+                    "mtproxy_xdp_queues 0\n",
+                    "mtproxy_xdp_lost_total{reason=\"interface_gone\"} 1\n",
+                    "mtproxy_xdp_packets_total{direction=\"received\"} 5\n",
+                    "mtproxy_tcp_dropped_total{reason=\"martian\"} 4\n",
+                    "mtproxy_xdp_frames{state=\"free\"} 0\n",
+                    "mtproxy_xdp_mode{mode=\"copy\"} 0\n",
+                    "mtproxy_steering_total{exit=\"not_ip\"} 6\n",
+                    "mtproxy_sessions_open 0\n",
+                ],
+            ),
+            (
+                back,
+                [
+                    "mtproxy_workers 4\n",
+                    "mtproxy_xdp_queues 3\n",
+                    "mtproxy_xdp_lost_total{reason=\"interface_gone\"} 1\n",
+                    "mtproxy_xdp_packets_total{direction=\"received\"} 12\n",
+                    "mtproxy_tcp_dropped_total{reason=\"martian\"} 5\n",
+                    "mtproxy_xdp_frames{state=\"free\"} 0\n",
+                    "mtproxy_sessions_opened_total 4\n",
+                    "mtproxy_steering_total{exit=\"not_ip\"} 8\n",
+                    "mtproxy_sessions_open 1\n",
+                ],
+            ),
+        ] {
+            for line in lines {
+                assert!(page.contains(line), "{line} not in\n{page}");
+            }
         }
     }
 

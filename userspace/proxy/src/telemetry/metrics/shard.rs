@@ -29,8 +29,38 @@ pub enum BoundMode {
     Generic,
 }
 
+/// Why AF_XDP was given up for a while; the values of the label `reason`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LossReason {
+    /// The interface is not there any more, or not the same one.
+    InterfaceGone,
+    /// Somebody has taken the steering program off.
+    ProgramGone,
+    /// The interface has another number of receive queues.
+    QueuesChanged,
+    /// A shard has ended.
+    ShardEnded,
+}
+
+impl LossReason {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Self; 4] =
+        [Self::InterfaceGone, Self::ProgramGone, Self::QueuesChanged, Self::ShardEnded];
+
+    /// Its name in logs and metrics.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::InterfaceGone => "interface_gone",
+            Self::ProgramGone => "program_gone",
+            Self::QueuesChanged => "queues_changed",
+            Self::ShardEnded => "shard_ended",
+        }
+    }
+}
+
 /// As many counters as two cache lines hold, and aligned to them, as [`ShardCounters`] is.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 #[repr(align(128))]
 struct Lines([Counter; Lines::COUNTERS]);
 
@@ -39,7 +69,7 @@ impl Lines {
 }
 
 /// What one shard counts. As for [`super::WorkerCounters`], blocks lie apart in memory and have one writer.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 #[repr(align(128))]
 pub struct ShardCounters {
     /// Packets that came out of the RX ring.
