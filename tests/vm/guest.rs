@@ -4,6 +4,7 @@
 //! ```text
 //!   vm-guest data-centre                          serves at both of the peer's addresses until it is killed
 //!   vm-guest clients 10.99.0.1:443 4 2 20000000   so many clients of so many bytes each, through the data centre number 2
+//!   vm-guest steady 10.99.0.1:443 2 /tmp/end      one client that downloads again and again until there is such a file
 //!   vm-guest metric 'mtproxy_xdp_mode{mode="zero_copy"}'
 //! ```
 //! Read first: main.rs, and `prelude.sh` for how it is called.
@@ -11,8 +12,9 @@
 #![forbid(unsafe_code)]
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use mtproxy_core::dc::DcId;
 use mtproxy_core::secret::SecretKind;
@@ -32,6 +34,10 @@ fn main() -> ExitCode {
         ["data-centre"] => serve(),
         ["clients", proxy, count, dc, len] => {
             clients(parsed(proxy), parsed(count), DcId(parsed(dc)), parsed(len));
+            ExitCode::SUCCESS
+        }
+        ["steady", proxy, dc, end] => {
+            steady(parsed(proxy), DcId(parsed(dc)), Path::new(end));
             ExitCode::SUCCESS
         }
         ["metric", sample] => {
@@ -57,6 +63,28 @@ fn serve() -> ExitCode {
     loop {
         std::thread::park();
     }
+}
+
+/// What a steady client downloads at a time, with a pause behind it that leaves the cores to others.
+const PIECE_BYTES: u64 = 200_000;
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Every byte is checked, on one connection. Says what was the longest time that a piece took.
+fn steady(proxy: SocketAddr, dc: DcId, end: &Path) {
+    let options = ClientOptions::new(secret(SecretKind::Plain), dc, unix_seconds());
+    let mut client = TestClient::connect(proxy, options);
+    let (mut pieces, mut longest) = (0, Duration::ZERO);
+    while !end.exists() {
+        let began = Instant::now();
+        client.download(PIECE_BYTES);
+        longest = longest.max(began.elapsed());
+        if pieces == 0 {
+            println!("a first piece");
+        }
+        pieces += 1;
+        std::thread::sleep(PAUSE);
+    }
+    println!("a steady client of {proxy}: {pieces} pieces, the slowest after {:.1} s", longest.as_secs_f64());
 }
 
 /// All connect, each asks a question, then each downloads and checks every byte.

@@ -15,4 +15,5 @@
 
 mod drivers;
 mod machine;
+mod reattach;
 mod setting_up;
