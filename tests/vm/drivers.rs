@@ -80,3 +80,28 @@ fn both_queues_of_igb_carry_in_zero_copy() {
          end_proxy\n",
     );
 }
+
+/// A gateway that answered before and is silent behind zero-copy stands for a driver that never receives: to a program
+/// both look the same.
+#[test]
+#[ignore = "make test-vm"]
+fn zero_copy_is_proven_by_the_gateways_answer_or_left_for_copying() {
+    run(
+        VIRTIO,
+        "ip route add default via 10.99.0.2\n\
+         until_true 'the gateway' 20 ping -c 1 -W 1 10.99.0.2\n\
+         ip -n peer link set n1 down\n\
+         run_proxy --datapath xdp --xdp-mode auto --workers 1\n\
+         bound_as copy 1\n\
+         grep 'found no packet coming in with zero-copy' /tmp/proxy.log || fail 'it is not said'\n\
+         end_proxy\n\
+         ip -n peer link set n1 up\n\
+         ip -n peer addr add fd99::2/64 dev n1 nodad\n\
+         until_true 'the gateway' 20 ping -c 1 -W 1 10.99.0.2\n\
+         start_proxy --datapath xdp --xdp-mode auto --workers 1\n\
+         bound_as zero_copy 1\n\
+         grep 'zero-copy receives' /tmp/proxy.log || fail 'it is not proven'\n\
+         relay 4 200000\n\
+         end_proxy\n",
+    );
+}

@@ -30,15 +30,20 @@ until_true() {
     done
 }
 
-# start_proxy OPTION...
-start_proxy() {
-    in_peer vm-guest data-centre &
+# run_proxy OPTION...: until it is ready.
+run_proxy() {
     mtproxy run --listen $PROXY4 --listen $PROXY6 --secret $SECRET --dc $DC4=10.99.0.2:4000 --dc "$DC6=[fd99::2]:4000" \
         --interface n0 --metrics 127.0.0.1:9090 "$@" >/tmp/proxy.log 2>&1 &
     PROXY=$!
     until_true "a proxy that is ready" 60 grep -q ready: /tmp/proxy.log
     # Attaching the program resets some cards; whoever is told that we are ready may rely on the link.
     grep -q 1 /sys/class/net/n0/carrier || fail "ready without a carrier"
+}
+
+# start_proxy OPTION...: with a data centre, and a peer that hears it.
+start_proxy() {
+    in_peer vm-guest data-centre &
+    run_proxy "$@"
     until_true "the peer by IPv4" 20 ping -c 1 -W 1 10.99.0.2
     until_true "the peer by IPv6" 20 ping -c 1 -W 1 fd99::2
 }

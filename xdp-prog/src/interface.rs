@@ -25,14 +25,6 @@ pub(crate) struct Xdp {
     pub(crate) program: u32,
 }
 
-/// The id of the XDP program that an interface runs, whoever attached it.
-///
-/// # Errors
-/// If there is no such interface, or no netlink.
-pub fn attached_program(interface: &str) -> io::Result<Option<u32>> {
-    Ok(Interface::look_up(interface)?.xdp.map(|xdp| xdp.program))
-}
-
 impl Interface {
     pub(crate) fn look_up(name: &str) -> io::Result<Self> {
         if name.is_empty() || name.len() > NAME_MAX {

@@ -25,7 +25,6 @@ mod steering;
 pub use attach::{AttachMode, Attachment};
 pub use beat::{Beat, monotonic_ns};
 pub use error::Error;
-pub use interface::attached_program;
 pub use mtproxy_xdp_abi::{Exit, Local, Verdict};
 pub use settings::{DEFAULT_STALE_AFTER, Settings, SynLimit};
 pub use steering::{Counts, KernelFlows, Steering};

@@ -24,9 +24,11 @@
 mod fib;
 mod message;
 pub mod mirror;
+mod probe;
 pub mod resolver;
 pub mod snapshot;
 
 pub use mirror::Routes;
+pub use probe::probe;
 pub use resolver::Resolver;
 pub use snapshot::{NextHop, Snapshot, Via};

@@ -18,6 +18,19 @@ use crate::settings::xdp::PortRange;
 #[must_use]
 pub fn read(asked: Option<&str>, ports: PortRange, listening: &[SocketAddr], cores: NonZeroUsize) -> Facts {
     let nic = find(asked);
+    let sockets = kernel_sockets::list().ok();
+    gather(nic, mtproxy_nic::live::may_use_xdp(), sockets.as_deref(), cores, ports, listening)
+}
+
+/// The facts, from what was read of the interface and of the kernel's sockets.
+pub(super) fn gather(
+    nic: Result<NicFacts, NoInterface>,
+    may_use_xdp: bool,
+    sockets: Option<&[KernelSocket]>,
+    cores: NonZeroUsize,
+    ports: PortRange,
+    listening: &[SocketAddr],
+) -> Facts {
     let facts = nic.as_ref().ok();
     let kernel = facts.and_then(|nic| kernel_version(nic.kernel.as_ref().ok()?));
     let own = facts.and_then(|nic| Some(own_ports(ports, &KernelPorts::new(nic).ok()?)));
@@ -26,9 +39,9 @@ pub fn read(asked: Option<&str>, ports: PortRange, listening: &[SocketAddr], cor
     Facts {
         interface: nic.map(interface),
         kernel,
-        may_use_xdp: mtproxy_nic::live::may_use_xdp(),
+        may_use_xdp,
         source_ports_are_ours: own.map(|own| own.is_ok()),
-        sockets_at_source_ports: kernel_sockets::list().ok().map(|all| foreign(&all, range, listening)),
+        sockets_at_source_ports: sockets.map(|all| foreign(all, range, listening)),
         forwards_ipv4,
         cores,
     }
@@ -76,7 +89,7 @@ fn interface(nic: NicFacts) -> Interface {
         is_up: nic.link.is_up,
         has_source_address: addresses.map(|all| all.iter().any(|(ip, _)| !is_link_local(*ip))),
         has_native_xdp: xdp.map(|xdp| xdp.is_native && xdp.redirects),
-        has_foreign_program: mtproxy_xdp::attached_program(&nic.link.name).ok().map(|id| id.is_some()),
+        has_foreign_program: Some(nic.link.xdp_program.is_some()),
         mtu_bytes: nic.link.mtu_bytes,
         receive_queues: nic.receive_queues.as_ref().ok().copied(),
         has_only_default_route: nic.has_only_default_route.as_ref().ok().copied(),

@@ -11,8 +11,12 @@
 
 mod advice;
 pub mod facts;
+#[cfg(test)]
+mod hosts_tests;
 mod kernel_sockets;
 mod own_addresses;
+mod proof;
+mod queues;
 pub mod reattach;
 mod shard;
 mod watch;
@@ -22,16 +26,12 @@ use std::net::SocketAddr;
 use std::num::NonZeroU16;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use mtproxy_nic::link::RawLink;
-use mtproxy_nic::netlink::Netlink;
-use mtproxy_nic::quirks::advice;
 use mtproxy_nic::rss::QueueOf;
 use mtproxy_nic::{Facts as NicFacts, Glance};
-use mtproxy_xdp::{AttachMode, Error as SteeringError, Steering, SynLimit};
-use mtproxy_xsk::{BindMode, BusyPoll, ChunkSize, ModeLadder, Socket};
-use netlink_sys::protocols::NETLINK_ROUTE;
+use mtproxy_xdp::{Error as SteeringError, Steering, SynLimit};
+use mtproxy_xsk::Socket;
 use tracing::{info, warn};
 
 use crate::complaint::Complaint;
@@ -39,8 +39,9 @@ use crate::datapath::choice::Attach;
 use crate::datapath::xdp::port_range::KernelPorts;
 use crate::routes::Routes;
 use crate::settings::Settings;
-use crate::settings::xdp::XdpMode;
 use crate::telemetry::metrics::{BoundMode, Shards as ShardMetrics};
+use proof::Gateways;
+use queues::Queues;
 pub use shard::{Common, Shard};
 use watch::Ours;
 pub use watch::Watch;
@@ -95,17 +96,15 @@ impl Shards {
             warn!(%address, interface, "not an address of the interface: its clients are served over epoll");
         }
         watch::deny(&mut steering, settings).map_err(refused)?;
-        let (sockets, attached) = bind_and_attach(settings, &nic, queues, attach, &mut steering)?;
-        let bound = sockets.first().map_or(BindMode::Copy, |socket| socket.bound().mode);
-        info!(interface, queues, attached = attached.name(), bound = %bound, "AF_XDP sockets are bound");
-        let mode = match (attached, bound) {
-            (AttachMode::Generic, _) => BoundMode::Generic,
-            (AttachMode::Native, BindMode::ZeroCopy) => BoundMode::ZeroCopy,
-            (AttachMode::Native, BindMode::Copy) => BoundMode::Copy,
-        };
-        if nic.link.has_carrier {
-            await_carrier(interface);
-        }
+        let snapshot = routes.current().load_full();
+        let Queues { sockets, mode } = Queues::take(
+            settings,
+            &nic,
+            queues,
+            attach,
+            &mut steering,
+            &Gateways::known(&snapshot, nic.link.index),
+        )?;
         let (queue_of, interface) = (QueueOf::new(&nic), nic.link.index);
         Ok(Self { steering, routes, sockets, queue_of, interface, mode, ports, ours })
     }
@@ -149,108 +148,6 @@ fn steering_settings(settings: &Settings) -> mtproxy_xdp::Settings {
     mtproxy_xdp::Settings { syn_limit, ..mtproxy_xdp::Settings::default() }
 }
 
-/// Binds a socket for each queue, then attaches the program: a driver that takes packets into the sockets' memory from the
-/// moment on at which there is a program must find buffers there, and igb never looks again. If the driver refuses the
-/// program, the sockets are bound anew for one that the kernel runs: with that, zero-copy is a word without a meaning.
-fn bind_and_attach(
-    settings: &Settings,
-    nic: &NicFacts,
-    queues: u32,
-    attach: Attach,
-    steering: &mut Steering,
-) -> Result<(Vec<Socket>, AttachMode), Complaint> {
-    let interface = nic.link.name.as_str();
-    let modes: &[AttachMode] = match attach {
-        Attach::Native => &[AttachMode::Native],
-        Attach::NativeElseGeneric => &[AttachMode::Native, AttachMode::Generic],
-        Attach::Generic => &[AttachMode::Generic],
-    };
-    let mut last = None;
-    for &mode in modes {
-        let sockets = bind_all(settings, nic, queues, mode, steering)?;
-        match steering.attach(interface, mode) {
-            Ok(attachment) => return Ok((sockets, attachment.mode)),
-            // Not a question of the mode.
-            Err(error @ SteeringError::ForeignProgram { .. }) => return Err(refused(error)),
-            Err(error) => {
-                warn!(interface, mode = mode.name(), %error, "the steering program was not taken");
-                last = Some(error);
-            }
-        }
-    }
-    Err(refused(last.expect("there is at least one mode")))
-}
-
-fn bind_all(
-    settings: &Settings,
-    nic: &NicFacts,
-    queues: u32,
-    attach: AttachMode,
-    steering: &mut Steering,
-) -> Result<Vec<Socket>, Complaint> {
-    let (xdp, interface) = (&settings.xdp, nic.link.name.as_str());
-    let chunk = chunk(nic);
-    let modes = match (xdp.mode, attach) {
-        (XdpMode::ZeroCopy, _) => ModeLadder::ZeroCopy,
-        (XdpMode::Auto, AttachMode::Native) => ModeLadder::ZeroCopyThenCopy,
-        (XdpMode::Auto | XdpMode::Copy | XdpMode::Generic, _) => ModeLadder::Copy,
-    };
-    let mut sockets = Vec::new();
-    for queue in 0..queues {
-        let socket = Socket::bind(&mtproxy_xsk::Settings {
-            frames: xdp.frames,
-            chunk,
-            // Half of what `mtproxy_tcp` leaves to acknowledgements, so that the fill ring comes before text.
-            transmit_reserve: xdp.frames / 32,
-            huge_pages: xdp.huge_pages,
-            modes,
-            busy_poll: xdp.busy_poll.then(BusyPoll::default),
-            ..mtproxy_xsk::Settings::new(interface, queue)
-        })
-        .map_err(|error| Complaint::about_host(error.to_string()))?;
-        if let Some(Err(error)) = &socket.bound().busy_poll {
-            warn!(interface, queue, %error, "preferred busy polling was refused; interrupts drive the queue");
-        }
-        steering.set_socket(queue, &socket).map_err(refused)?;
-        sockets.push(socket);
-    }
-    Ok(sockets)
-}
-
-/// A page where the driver needs it, else half of one.
-fn chunk(nic: &NicFacts) -> ChunkSize {
-    let (driver, kernel) =
-        (nic.driver.as_deref().unwrap_or_default(), nic.kernel.as_deref().unwrap_or_default());
-    if !advice(driver, kernel).page_chunks {
-        return ChunkSize::Bytes2048;
-    }
-    info!(
-        driver,
-        "packet buffers are 4 KiB each: this driver cuts packets that lie in smaller ones (docs/nic-setup.md)"
-    );
-    ChunkSize::Bytes4096
-}
-
-/// Some cards are reset when a program is attached or a socket bound, and without a link for a while. Until it is back,
-/// nobody is told that we are ready.
-fn await_carrier(interface: &str) {
-    let deadline = Instant::now() + CARRIER_PATIENCE;
-    let has_carrier = || {
-        let links = Netlink::open(NETLINK_ROUTE).and_then(|mut netlink| RawLink::list(&mut netlink));
-        links.is_ok_and(|links| links.iter().any(|link| link.name == interface && link.has_carrier))
-    };
-    while !has_carrier() {
-        if Instant::now() >= deadline {
-            warn!(
-                interface,
-                "found no carrier, which was there before the program was attached; going on without"
-            );
-            return;
-        }
-        std::thread::sleep(CARRIER_LOOK_EVERY);
-    }
-}
-
 fn refused(error: SteeringError) -> Complaint {
     Complaint::about_host(error.to_string())
 }
@@ -274,10 +171,6 @@ fn no_routes(error: &io::Error) -> Complaint {
         "found no way to read this host's routes ({error}); expected netlink; use --datapath epoll on this host"
     ))
 }
-
-/// Several times as long as the slowest card that was met.
-const CARRIER_PATIENCE: Duration = Duration::from_secs(10);
-const CARRIER_LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// How often [`Watch::tick`] wants to be called.
 pub const WATCH_EVERY: Duration = Duration::from_secs(1);
