@@ -9,6 +9,7 @@
 
 #![forbid(unsafe_code)]
 
+mod captured;
 mod cluster_file;
 mod config_file;
 mod engine;
@@ -50,7 +51,7 @@ macro_rules! targets {
     };
 }
 
-targets! { cluster_file config_file engine frames hello http_request init_frame packets records secret }
+targets! { captured cluster_file config_file engine frames hello http_request init_frame packets records secret }
 
 /// The seeds, what was found earlier, and random inputs: short ones, which spoil a seed a little, and long
 /// ones, which are stories of their own.

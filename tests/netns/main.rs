@@ -4,6 +4,7 @@
 
 #![forbid(unsafe_code)]
 
+mod afxdp_capture;
 mod afxdp_crowd;
 mod afxdp_endings;
 mod afxdp_fail_open;

@@ -395,7 +395,8 @@ impl Drop for ScratchDirectory {
 }
 
 /// The binary under test, built once per test process.
-fn binary() -> &'static Path {
+#[must_use]
+pub fn binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| std::env::var_os("MTPROXY_BIN").map_or_else(build_binary, PathBuf::from))
 }

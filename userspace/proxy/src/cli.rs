@@ -13,6 +13,7 @@ use mtproxy_core::middle_proxy::nat::NatRule;
 use mtproxy_core::middle_proxy::proxy_req::ProxyTag;
 use mtproxy_core::secret::DomainName;
 
+use crate::capture::CaptureArgs;
 use crate::compat::Compat;
 use crate::doctor::DoctorArgs;
 use crate::nic::NicCommand;
@@ -46,6 +47,8 @@ pub enum Command {
     /// Looks at a network card and its host, and sets them up for AF_XDP
     #[command(subcommand)]
     Nic(NicCommand),
+    /// Writes the packets of the AF_XDP datapath to a pcapng file; tcpdump cannot see them
+    Capture(CaptureArgs),
     /// Understands the official proxy's command line; so does a link to this program named mtproto-proxy
     #[command(disable_help_flag = true)]
     Compat(CompatArgs),

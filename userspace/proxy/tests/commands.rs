@@ -209,3 +209,19 @@ fn a_user_that_does_not_exist_ends_the_start() {
     );
     assert!(message.contains("found no user \"no-such-user-here\""), "{message}");
 }
+
+#[test]
+fn a_capture_where_nobody_serves_says_what_was_expected_and_writes_no_packets_to_a_terminal_or_file() {
+    let scratch = Scratch::new("capture");
+    let file = scratch.0.join("packets").to_str().unwrap().to_owned();
+    let output = mtproxy(&["capture", "no-such-interface", "--write", &file]);
+    let said = stderr_of_failure(&output, 1);
+    assert!(said.contains("found no proxy that serves \"no-such-interface\" over AF_XDP"), "{said}");
+    assert!(said.contains("tcpdump"), "{said}");
+    assert!(!Path::new(&file).exists());
+    for words in [["--one-in", "0"], ["--payload", "1601"], ["--address", "192.0.2.1"]] {
+        let output = mtproxy(&[&["capture", "eth0"][..], &words].concat());
+        let said = stderr_of_failure(&output, 2);
+        assert!(said.contains(words[1]), "{said}");
+    }
+}

@@ -5,6 +5,7 @@
 
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -13,6 +14,8 @@ use mtproxy_nic::Glance;
 use tracing::{info, warn};
 
 use super::bring_up::{BroughtUp, bring_up};
+use crate::capture;
+use crate::capture::tap::Capture;
 use crate::fleet::Fleet;
 use crate::settings::Settings;
 use crate::shards::reattach::{Reattach, Step};
@@ -29,6 +32,8 @@ pub(super) struct FastPath {
     /// The steering program and what it needs, while any shard runs.
     watch: Option<Watch>,
     reattach: Reattach,
+    /// What others may see of the shards' packets.
+    capture: Arc<Capture>,
     attempts: (Sender<Attempt>, Receiver<Attempt>),
     last_failure: String,
 }
@@ -42,10 +47,14 @@ impl FastPath {
         listening: &[SocketAddr],
         fleet: &mut Fleet,
     ) -> std::io::Result<Self> {
-        let held = shards.held();
-        let watch = start_shards(shards, settings, listening, fleet)?;
+        let (held, capture) = (shards.held(), Arc::default());
+        if let Err(error) = capture::server::start(&interface, Arc::clone(&capture)) {
+            warn!(interface, %error, "`mtproxy capture` will not work: another proxy here may serve the interface");
+        }
+        let watch = start_shards(shards, settings, listening, &capture, fleet)?;
         Ok(Self {
             interface,
+            capture,
             watch: Some(watch),
             reattach: Reattach::new(Instant::now(), held, fleet.shards_running()),
             attempts: channel::bounded(1),
@@ -105,6 +114,7 @@ impl FastPath {
             "AF_XDP is lost: clients are served over epoll until the interface can be had again"
         );
         metrics.count_xdp_loss(reason);
+        self.capture.end();
         self.leave_new_clients_to_kernel();
         fleet.command_shards(|| Command::Drain(grace));
     }
@@ -146,7 +156,7 @@ impl FastPath {
         };
         let (held, queues) = (shards.held(), shards.count());
         metrics.renew_shards(usize::from(queues.get()));
-        match start_shards(shards, settings, listening, fleet) {
+        match start_shards(shards, settings, listening, &self.capture, fleet) {
             Ok(mut watch) => {
                 self.reattach.came_up(Instant::now(), held, fleet.shards_running());
                 // They may have changed since the attempt began.
@@ -197,9 +207,10 @@ fn start_shards(
     shards: Shards,
     settings: &Settings,
     listening: &[SocketAddr],
+    capture: &Arc<Capture>,
     fleet: &mut Fleet,
 ) -> std::io::Result<Watch> {
-    let (shards, common, watch) = shards.split(settings, listening)?;
+    let (shards, common, watch) = shards.split(settings, listening, capture)?;
     fleet.start_shards(shards, &common)?;
     let wakes: Vec<OwnedFd> = fleet.shard_wakes()?;
     watch.wake_on_new_routes(wakes);

@@ -34,6 +34,7 @@ use mtproxy_xdp::{Error as SteeringError, Steering, SynLimit};
 use mtproxy_xsk::Socket;
 use tracing::{info, warn};
 
+use crate::capture::tap::Capture;
 use crate::complaint::Complaint;
 use crate::datapath::choice::Attach;
 use crate::datapath::xdp::port_range::KernelPorts;
@@ -123,7 +124,7 @@ impl Shards {
         Glance { index: self.interface, receive_queues: self.count().get().into(), xdp_program }
     }
 
-    /// The shards, and the watch over what they have in common.
+    /// The shards, whose packets `capture` may have, and the watch over what they have in common.
     ///
     /// # Errors
     /// When the host has no descriptor for us.
@@ -131,8 +132,10 @@ impl Shards {
         self,
         settings: &Settings,
         listening: &[SocketAddr],
+        capture: &Arc<Capture>,
     ) -> io::Result<(Vec<Shard>, Common, Watch)> {
-        let common = Common::new(&self, settings, listening)?;
+        capture.renew_shards(self.sockets.len());
+        let common = Common::new(&self, settings, listening, Arc::clone(capture))?;
         let Self { steering, routes, sockets, ours, .. } = self;
         let mut shards = Vec::new();
         for (queue, socket) in (0..).zip(sockets) {

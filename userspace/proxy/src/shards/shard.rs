@@ -18,6 +18,7 @@ use mtproxy_xsk::Socket;
 use rustix::thread::{CpuSet, sched_setaffinity};
 
 use super::Shards;
+use crate::capture::tap::Capture;
 use crate::clock::Clock;
 use crate::datapath::epoll::ConnectionLimit;
 use crate::datapath::xdp::crossing::Crossing;
@@ -52,6 +53,7 @@ pub struct Common {
     listening: Arc<[SocketAddr]>,
     stack: mtproxy_tcp::Settings,
     limit: ConnectionLimit,
+    capture: Arc<Capture>,
     pin: bool,
 }
 
@@ -67,7 +69,12 @@ impl Pulse for Beat {
 }
 
 impl Common {
-    pub(super) fn new(shards: &Shards, settings: &Settings, listening: &[SocketAddr]) -> io::Result<Self> {
+    pub(super) fn new(
+        shards: &Shards,
+        settings: &Settings,
+        listening: &[SocketAddr],
+        capture: Arc<Capture>,
+    ) -> io::Result<Self> {
         let random =
             |bytes: &mut [u8]| getrandom::fill(bytes).map_err(|error| io::Error::other(error.to_string()));
         let (mut secrets, mut ports_secret) = ([0; 32], [0; 16]);
@@ -100,6 +107,7 @@ impl Common {
                 ..mtproxy_tcp::Settings::default()
             },
             limit: ConnectionLimit::new(clients.max(1)),
+            capture,
             pin: xdp.pin,
         })
     }
@@ -131,7 +139,7 @@ impl Shard {
             stack.listen(*at);
         }
         let routes = HostRoutes::new(common.current.clone(), common.resolver.clone(), common.interface);
-        let link = XskLink::new(socket, routes);
+        let link = XskLink::new(socket, routes, common.capture.tap(crossing.shard()));
         let shard = u16::try_from(crossing.shard()).expect("at most 256 shards");
         let place = ShardPlace { shard, shards: common.shards, queue };
         let is_a_listeners = |port: &u16| common.listening.iter().any(|at| at.port() == *port);

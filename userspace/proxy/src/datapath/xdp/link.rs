@@ -8,6 +8,7 @@ use mtproxy_tcp::link::{Full, Hop, Link, VlanTag};
 use mtproxy_xsk::{Frame, Socket};
 
 use super::hops::{Hops, Parked, Routes};
+use crate::capture::tap::{Direction, Tap};
 
 /// What happened to packets below TCP.
 #[derive(Clone, Copy, Debug, Default)]
@@ -26,6 +27,8 @@ pub struct LinkCounters {
 pub struct XskLink<R> {
     /// The socket and its frames.
     pub socket: Socket,
+    /// Who may want a copy of every packet.
+    pub tap: Tap,
     hops: Hops<R, Frame>,
     /// What happened so far.
     pub counters: LinkCounters,
@@ -33,8 +36,8 @@ pub struct XskLink<R> {
 
 impl<R: Routes> XskLink<R> {
     /// A link over `socket`.
-    pub fn new(socket: Socket, routes: R) -> Self {
-        Self { socket, hops: Hops::new(routes), counters: LinkCounters::default() }
+    pub fn new(socket: Socket, routes: R, tap: Tap) -> Self {
+        Self { socket, tap, hops: Hops::new(routes), counters: LinkCounters::default() }
     }
 
     /// A turn begins: follows the host's routes, and sends what waited for a neighbour, or gives it up. True if
@@ -78,6 +81,7 @@ impl<R: Routes> XskLink<R> {
         let header = self.hops.header(hop).ok_or(Full)?;
         self.socket.bytes_mut(frame)[..header.len()].copy_from_slice(header);
         self.socket.transmit(frame, len).map_err(|_| Full)?;
+        self.tap.note(Direction::Sent, &self.socket.bytes(frame)[..len]);
         self.counters.sent += 1;
         self.counters.sent_bytes += len as u64;
         Ok(())

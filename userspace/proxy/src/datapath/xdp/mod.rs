@@ -33,6 +33,7 @@ use mtproxy_tcp::link::Link as _;
 use mtproxy_xsk::{Frame, Packet};
 
 use super::Datapath;
+use crate::capture::tap::Direction;
 use crate::telemetry::metrics::WorkerCounters;
 use crossing::{Crossing, Parcel};
 pub use gauges::Gauges;
@@ -154,13 +155,16 @@ impl<R: Routes, P: SourcePorts, B: Pulse> Xdp<R, P, B> {
 
     fn take_burst(&mut self, now: Now, engine: &mut Engine) {
         let mut packets = std::mem::take(&mut self.packets);
-        let socket = &mut self.link().socket;
-        socket.complete();
-        socket.receive(&mut packets, BURST);
+        let link = self.link();
+        link.tap.begin_turn();
+        link.socket.complete();
+        link.socket.receive(&mut packets, BURST);
         self.was_busy = !packets.is_empty();
         self.totals.received += packets.len() as u64;
         for Packet { frame, range } in packets.drain(..) {
             self.totals.received_bytes += range.len() as u64;
+            let link = self.link();
+            link.tap.note(Direction::Received, &link.socket.bytes(&frame)[range.clone()]);
             if let Some(unknown) = self.relay.arrive(now, frame, range, ArrivedOn::OurQueue, engine) {
                 self.hand_over(unknown, 0);
             }

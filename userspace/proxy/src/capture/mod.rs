@@ -1,0 +1,33 @@
+//! `mtproxy capture`: the packets of the AF_XDP datapath as a pcapng file, since tcpdump cannot see them.
+//!
+//! ```text
+//!   shard ── tap ── ring ──┐                     abstract Unix socket
+//!   shard ── tap ── ring ──┴─ server's thread ══════════════════════════ client ── file
+//!            which, how much     pcapng                 a line each way, then pcapng
+//! ```
+//! A shard copies the first bytes of a packet into its ring and goes on; a full ring loses the packet for the file, never
+//! for its connection, and counts it. Without a capture a shard reads one flag a turn. What it must never do: keep payload
+//! that nobody asked for, or hold a shard up.
+//!
+//! Read first: [`tap`], then [`server`].
+
+mod client;
+mod request;
+mod selection;
+pub mod server;
+pub mod tap;
+#[cfg(test)]
+mod tests;
+
+pub use client::{CaptureArgs, run};
+pub use selection::Selection;
+
+use std::io;
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::net::SocketAddr;
+
+/// Where the proxy that serves this interface is asked. A name of the abstract space: it is the network namespace's, as the
+/// interface is, it goes with the process, and it needs no directory that both ends may use. Who asks is known by SO_PEERCRED.
+fn address(interface: &str) -> io::Result<SocketAddr> {
+    SocketAddr::from_abstract_name(format!("mtproxy/capture/{interface}"))
+}
