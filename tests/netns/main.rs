@@ -16,6 +16,7 @@ mod afxdp_reattach;
 mod afxdp_relay;
 mod afxdp_scene;
 mod afxdp_strangers;
+mod afxdp_top;
 mod drain;
 mod network;
 mod relay;

@@ -21,6 +21,7 @@ use crate::settings::values::{
     Datapath, DcAddress, Domain, LogFilter, LogFormat, SecretText, socket_address,
 };
 use crate::settings::xdp::XdpMode;
+use crate::top::TopArgs;
 
 /// A Telegram MTProto proxy.
 #[derive(Debug, Parser)]
@@ -49,6 +50,8 @@ pub enum Command {
     Nic(NicCommand),
     /// Writes the packets of the AF_XDP datapath to a pcapng file; tcpdump cannot see them
     Capture(CaptureArgs),
+    /// Shows what a running proxy does now, thread by thread and queue by queue
+    Top(TopArgs),
     /// Understands the official proxy's command line; so does a link to this program named mtproto-proxy
     #[command(disable_help_flag = true)]
     Compat(CompatArgs),

@@ -10,7 +10,7 @@ use mtproxy_bin::cli::{CheckArgs, Cli, Command, LinkArgs, SecretArgs};
 use mtproxy_bin::complaint::{Complaint, Complaints, Place};
 use mtproxy_bin::links::{self, Canvas};
 use mtproxy_bin::settings::{self, Host};
-use mtproxy_bin::{capture, compat, doctor, nic, run, state};
+use mtproxy_bin::{capture, compat, doctor, nic, run, state, top};
 use mtproxy_core::secret::SecretKind;
 
 fn main() -> ExitCode {
@@ -27,6 +27,7 @@ fn main() -> ExitCode {
         Command::Doctor(args) => Ok(doctor::run(&args)),
         Command::Nic(command) => nic::run(&command),
         Command::Capture(args) => capture::run(&args),
+        Command::Top(args) => top::run(&args),
     };
     outcome.unwrap_or_else(|complaints| {
         eprint!("{complaints}");

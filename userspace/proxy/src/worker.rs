@@ -88,6 +88,8 @@ pub struct Worker<D> {
     /// Links and targets are to be counted anew.
     has_new_config: bool,
     idle: IdleDecay,
+    /// Time that was not slept. What is slept is known only when the worker wakes, which may be never.
+    awake: Duration,
     /// When the last turn began.
     woken_at: Instant,
     /// While draining without sessions: when [`LAST_WORDS`] are over.
@@ -110,6 +112,7 @@ impl<D: Datapath> Worker<D> {
             draining_until,
             has_new_config: true,
             idle,
+            awake: Duration::ZERO,
             woken_at,
             delivering_until,
         }
@@ -146,7 +149,9 @@ impl<D: Datapath> Worker<D> {
 
     fn note_sleep(&mut self, asleep_at: Option<Instant>, now: Instant) {
         let slept = asleep_at.map_or(Duration::ZERO, |since| now.since(since));
-        self.idle.turned(now.since(self.woken_at), slept);
+        let turn = now.since(self.woken_at);
+        self.idle.turned(turn, slept);
+        self.awake += turn.saturating_sub(slept);
         self.woken_at = now;
     }
 
@@ -189,6 +194,7 @@ impl<D: Datapath> Worker<D> {
         }
         counters.middle_proxy.publish(&self.engine);
         counters.idle_milliseconds.publish((self.idle.total_idle_seconds() * 1000.0) as u64);
+        counters.awake_microseconds.publish(self.awake.as_micros() as u64);
         counters.recent_idle_permille.set((self.idle.recent_idle_percent() * 10.0) as u64);
         counters.received_bytes[0].publish(self.engine.received_bytes(Leg::Client));
         counters.received_bytes[1].publish(self.engine.received_bytes(Leg::Upstream));

@@ -225,3 +225,14 @@ fn a_capture_where_nobody_serves_says_what_was_expected_and_writes_no_packets_to
         assert!(said.contains(words[1]), "{said}");
     }
 }
+
+#[test]
+fn top_without_a_proxy_to_look_at_says_so() {
+    let nobody = u32::MAX.to_string();
+    for (words, expected) in
+        [(["--pid", nobody.as_str()], "at process 4294967295"), (["--at", "127.0.0.1:1"], "at 127.0.0.1:1")]
+    {
+        let said = stderr_of_failure(&mtproxy(&[&["top", "--once"][..], &words].concat()), 1);
+        assert!(said.contains("found no metrics") && said.contains(expected), "{said}");
+    }
+}

@@ -283,3 +283,32 @@ fn an_idle_proxy_sleeps() {
     std::thread::sleep(Duration::from_secs(3));
     assert_eq!(wake_ups(proxy.child.id()), before);
 }
+
+#[test]
+fn top_shows_a_running_proxy_by_its_number_and_by_its_metrics() {
+    let metrics = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let mut proxy = Proxy::start(&[
+        "--listen",
+        "127.0.0.1:0",
+        "--secret",
+        SECRET,
+        "--workers",
+        "2",
+        "--metrics",
+        &metrics,
+    ]);
+    let address = proxy.ready();
+    let _stranger = TcpStream::connect(address).unwrap();
+    let pid = proxy.child.id().to_string();
+    for words in [["--pid", pid.as_str()], ["--at", metrics.as_str()]] {
+        let mut top = Command::new(env!("CARGO_BIN_EXE_mtproxy"));
+        let output = top.args(["top", "--once"]).args(words).env_clear().output().unwrap();
+        let screen = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success(), "{screen}{}", String::from_utf8_lossy(&output.stderr));
+        assert!(screen.contains(", 1 clients of "), "{screen}");
+        let workers: Vec<&str> = screen.lines().filter(|line| line.starts_with("worker-")).collect();
+        assert_eq!(workers.len(), 2, "{screen}");
+        assert!(workers.iter().all(|line| line.ends_with(" 0 %")), "they sleep: {screen}");
+        assert!(!screen.contains("queue"), "{screen}");
+    }
+}

@@ -20,6 +20,7 @@ use super::request::Request;
 use super::selection::{KEPT_BYTES_MAX, Selection};
 use super::server::{GRANTED, REFUSED};
 use crate::complaint::{Complaint, Complaints};
+use crate::local::Door;
 use crate::settings::cidr::Cidr;
 
 /// Options of `mtproxy capture`.
@@ -93,8 +94,7 @@ pub fn run(args: &CaptureArgs) -> Result<ExitCode, Complaints> {
 }
 
 fn connect(interface: &str) -> Result<UnixStream, Complaint> {
-    let stream = super::address(interface).and_then(|address| UnixStream::connect_addr(&address));
-    stream.map_err(|error| {
+    Door::Capture(interface.to_owned()).enter().map_err(|error| {
         Complaint::about_host(format!(
             "found no proxy that serves {interface:?} over AF_XDP ({error}); expected one in this network namespace; its log says \
             \"datapath xdp\" with the interface's name; packets of the datapath epoll are the kernel's, use tcpdump for them"

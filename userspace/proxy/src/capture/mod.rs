@@ -21,13 +21,3 @@ mod tests;
 
 pub use client::{CaptureArgs, run};
 pub use selection::Selection;
-
-use std::io;
-use std::os::linux::net::SocketAddrExt as _;
-use std::os::unix::net::SocketAddr;
-
-/// Where the proxy that serves this interface is asked. A name of the abstract space: it is the network namespace's, as the
-/// interface is, it goes with the process, and it needs no directory that both ends may use. Who asks is known by SO_PEERCRED.
-fn address(interface: &str) -> io::Result<SocketAddr> {
-    SocketAddr::from_abstract_name(format!("mtproxy/capture/{interface}"))
-}

@@ -18,12 +18,11 @@ use pcap_file::pcapng::blocks::section_header::{SectionHeaderBlock, SectionHeade
 use pcap_file::pcapng::{PcapNgBlock as _, PcapNgWriter};
 use pcap_file::{DataLink, Endianness, PcapError};
 use rustix::io::Errno;
-use rustix::net::sockopt::socket_peercred;
-use rustix::process::geteuid;
 use tracing::{info, warn};
 
 use super::request::{LINE_BYTES_MAX, Request};
 use super::tap::{Capture, Direction, Record, Run};
+use crate::local::{self, Door};
 
 /// For the request, and for each write: whoever reads slower than that has stopped.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -54,7 +53,7 @@ const NANOSECONDS: u8 = 9;
 /// # Errors
 /// If another proxy of this network namespace serves the interface already, or there is no thread left.
 pub fn start(interface: &str, capture: Arc<Capture>) -> io::Result<()> {
-    let listener = UnixListener::bind_addr(&super::address(interface)?)?;
+    let listener = Door::Capture(interface.to_owned()).open()?;
     let server = Server { interface: interface.to_owned(), listener, capture };
     thread::Builder::new().name("capture".to_owned()).spawn(move || server.serve()).map(drop)
 }
@@ -100,14 +99,7 @@ impl Server {
 
     fn request(&self, stream: &UnixStream) -> Result<Request, String> {
         let unreadable = |error: io::Error| format!("found no request to capture ({error}); expected a line");
-        let peer = socket_peercred(stream).map_err(|error| unreadable(error.into()))?;
-        if !peer.uid.is_root() && peer.uid != geteuid() {
-            return Err(format!(
-                "found user {}; expected root or user {}, who runs the proxy",
-                peer.uid.as_raw(),
-                geteuid().as_raw()
-            ));
-        }
+        local::admit(stream)?;
         stream.set_read_timeout(Some(PATIENCE)).map_err(unreadable)?;
         stream.set_write_timeout(Some(PATIENCE)).map_err(unreadable)?;
         let mut line = String::new();

@@ -17,7 +17,8 @@ use proptest::prelude::*;
 use super::client::{Tally, copy};
 use super::request::Request;
 use super::tap::{Capture, Direction, Tap};
-use super::{Selection, address, server};
+use super::{Selection, server};
+use crate::local::Door;
 
 const CLIENT: [u8; 4] = [192, 0, 2, 7];
 const PROXY: [u8; 4] = [198, 51, 100, 1];
@@ -225,7 +226,7 @@ impl Bench {
     }
 
     fn ask(&self, line: &str) -> (UnixStream, BufReader<UnixStream>, String) {
-        let mut stream = UnixStream::connect_addr(&address(&self.interface).unwrap()).unwrap();
+        let mut stream = Door::Capture(self.interface.clone()).enter().unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         writeln!(stream, "{line}").unwrap();
         let mut answer = BufReader::new(stream.try_clone().unwrap());

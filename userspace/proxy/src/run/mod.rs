@@ -69,6 +69,9 @@ pub fn serve(args: &RunArgs) -> Result<ExitCode, Complaints> {
     if let Some(listener) = metrics_port {
         http::serve(listener, metrics.clone()).map_err(|error| out_of_threads(&error))?;
     }
+    if let Err(error) = http::serve_locally(metrics.clone()) {
+        warn!(%error, "`mtproxy top` will not find this proxy");
+    }
     let (sender, events) = channel::unbounded();
     let hold = shards.is_some().then(Hold::from_environment).flatten();
     signals::listen(sender.clone(), hold.is_some())?;

@@ -1,11 +1,13 @@
-//! The page where operators read: `GET /metrics` and `GET /healthz`, over plain HTTP/1.
+//! The page where operators read: `GET /metrics` and `GET /healthz`, over plain HTTP/1; on a port if one is configured, and
+//! always for `mtproxy top` ([`Door::Metrics`]).
 //!
-//! One thread that sleeps in `accept` until somebody asks, and then serves one request at a time: it must
+//! One thread each that sleeps in `accept` until somebody asks, and then serves one request at a time: it must
 //! never take a core, memory or descriptors from the clients. A request may take [`PATIENCE`] in all, and
 //! be [`REQUEST_BYTES_MAX`] long.
 
-use std::io::{self, Read as _, Write as _};
+use std::io;
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -14,6 +16,7 @@ use tracing::{debug, warn};
 
 use super::metrics::Metrics;
 use crate::complaint::Complaint;
+use crate::local::{self, Door};
 
 /// For one request and its answer. A scrape on a busy host takes milliseconds.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -40,16 +43,34 @@ pub fn bind(address: SocketAddr) -> Result<TcpListener, Complaint> {
 /// # Errors
 /// If the system has no thread left.
 pub fn serve(listener: TcpListener, metrics: Arc<Metrics>) -> io::Result<()> {
-    thread::Builder::new().name("http".to_owned()).spawn(move || answer_all(&listener, &metrics)).map(drop)
+    let body = move || answer_all(|| Ok(listener.accept()?.0), &metrics);
+    thread::Builder::new().name("http".to_owned()).spawn(body).map(drop)
 }
 
-fn answer_all(listener: &TcpListener, metrics: &Metrics) {
+/// Serves this host's root, and the user of this process.
+///
+/// # Errors
+/// If the system has no thread left, or the name is taken.
+pub fn serve_locally(metrics: Arc<Metrics>) -> io::Result<()> {
+    let listener = Door::Metrics(std::process::id()).open()?;
+    let accept = move || {
+        let stream = listener.accept()?.0;
+        local::admit(&stream).map_err(|why| io::Error::new(io::ErrorKind::PermissionDenied, why))?;
+        Ok(stream)
+    };
+    thread::Builder::new().name("http-local".to_owned()).spawn(move || answer_all(accept, &metrics)).map(drop)
+}
+
+fn answer_all<S: Connection>(accept: impl Fn() -> io::Result<S>, metrics: &Metrics) {
     loop {
-        match listener.accept() {
-            Ok((stream, _)) => {
+        match accept() {
+            Ok(stream) => {
                 if let Err(error) = answer(stream, metrics) {
                     debug!(%error, "metrics request failed");
                 }
+            }
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                debug!(%error, "metrics request refused");
             }
             Err(error) => {
                 warn!(%error, "cannot accept metrics requests");
@@ -59,20 +80,47 @@ fn answer_all(listener: &TcpListener, metrics: &Metrics) {
     }
 }
 
-fn answer(mut stream: TcpStream, metrics: &Metrics) -> io::Result<()> {
+/// What a request comes by.
+trait Connection: io::Read + io::Write {
+    fn set_read_timeout(&self, timeout: Duration) -> io::Result<()>;
+    fn set_write_timeout(&self, timeout: Duration) -> io::Result<()>;
+    fn end_answer(&self) -> io::Result<()>;
+}
+
+macro_rules! connections {
+    ($($stream:ty)*) => {
+        $(impl Connection for $stream {
+            fn set_read_timeout(&self, timeout: Duration) -> io::Result<()> {
+                Self::set_read_timeout(self, Some(timeout))
+            }
+
+            fn set_write_timeout(&self, timeout: Duration) -> io::Result<()> {
+                Self::set_write_timeout(self, Some(timeout))
+            }
+
+            fn end_answer(&self) -> io::Result<()> {
+                self.shutdown(Shutdown::Write)
+            }
+        })*
+    };
+}
+
+connections! { TcpStream UnixStream }
+
+fn answer(mut stream: impl Connection, metrics: &Metrics) -> io::Result<()> {
     let deadline = Instant::now() + PATIENCE;
     let response = match read_head(&mut stream, deadline)? {
         Head::Complete(head) => answer_to(&head, metrics),
         Head::TooLong => Response::text("431 Request Header Fields Too Large", "request too long\n").bytes(),
         Head::Broken => return Ok(()),
     };
-    stream.set_write_timeout(Some(remaining(deadline)?))?;
+    stream.set_write_timeout(remaining(deadline)?)?;
     stream.write_all(&response)?;
     // Closing with unread bytes would reset the connection and could take the answer with it.
-    stream.shutdown(Shutdown::Write)?;
+    stream.end_answer()?;
     let mut rest = [0; 1024];
     for _ in 0..64 {
-        stream.set_read_timeout(Some(remaining(deadline)?))?;
+        stream.set_read_timeout(remaining(deadline)?)?;
         if stream.read(&mut rest)? == 0 {
             break;
         }
@@ -88,11 +136,11 @@ enum Head {
     Broken,
 }
 
-fn read_head(stream: &mut TcpStream, deadline: Instant) -> io::Result<Head> {
+fn read_head(stream: &mut impl Connection, deadline: Instant) -> io::Result<Head> {
     let mut head = Vec::with_capacity(1024);
     let mut chunk = [0; 1024];
     while head.len() < REQUEST_BYTES_MAX {
-        stream.set_read_timeout(Some(remaining(deadline)?))?;
+        stream.set_read_timeout(remaining(deadline)?)?;
         let len = stream.read(&mut chunk)?;
         if len == 0 {
             return Ok(Head::Broken);
@@ -174,6 +222,7 @@ fn respond(head: &[u8], metrics: &Metrics) -> Response {
 mod tests {
     use super::*;
     use crate::telemetry::metrics::Shards;
+    use std::io::{Read as _, Write as _};
 
     struct Page {
         address: SocketAddr,
@@ -269,5 +318,19 @@ mod tests {
         let address = taken.local_addr().unwrap();
         let message = bind(address).unwrap_err().to_string();
         assert!(message.contains(&address.to_string()) && message.contains("--metrics"), "{message}");
+    }
+
+    #[test]
+    fn the_same_page_is_behind_the_door_of_this_process() {
+        let metrics = Arc::new(Metrics::new(1, Shards::NONE, 10));
+        serve_locally(Arc::clone(&metrics)).unwrap();
+        let mut stream = Door::Metrics(std::process::id()).enter().unwrap();
+        stream.write_all(b"GET /metrics HTTP/1.1\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(
+            answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with(&metrics.exposition()),
+            "{answer}"
+        );
     }
 }

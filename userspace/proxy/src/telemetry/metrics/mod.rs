@@ -6,6 +6,7 @@
 //! [`WorkerCounters`] or [`ShardCounters`] and a row to the list that [`all_metrics`] gives: the exposition and the table in
 //! docs/operations.md, which a test compares, follow from the row.
 
+mod by_thread;
 mod list;
 mod middle_proxy;
 mod shard;
@@ -128,6 +129,8 @@ pub struct WorkerCounters {
     pub received_bytes: [Counter; BYTE_ORIGINS.len()],
     /// How often accepting was paused for want of descriptors or places.
     pub accept_pauses: Counter,
+    /// Microseconds awake so far.
+    pub awake_microseconds: Counter,
     /// Milliseconds slept so far.
     pub idle_milliseconds: Counter,
     /// How much of the last minutes was slept.
@@ -348,8 +351,7 @@ impl Metrics {
         gauges: impl Fn(&WorkerCounters) -> &[Gauge; N],
     ) -> Vec<Sample> {
         let sum = |index: usize| self.sum_gauge(|worker| &gauges(worker)[index]);
-        let sample =
-            |(index, label): (usize, &'static str)| Sample { label: label.into(), value: sum(index) };
+        let sample = |(index, label): (usize, &'static str)| Sample::new(label, sum(index));
         labels.into_iter().enumerate().map(sample).collect()
     }
 
@@ -359,8 +361,7 @@ impl Metrics {
         counters: impl Fn(&WorkerCounters) -> &[Counter; N],
     ) -> Vec<Sample> {
         let sum = |index: usize| self.sum(|worker| &counters(worker)[index]);
-        let sample =
-            |(index, label): (usize, &'static str)| Sample { label: label.into(), value: sum(index) };
+        let sample = |(index, label): (usize, &'static str)| Sample::new(label, sum(index));
         labels.into_iter().enumerate().map(sample).collect()
     }
 
@@ -375,14 +376,13 @@ impl Metrics {
             return Vec::new();
         }
         let sum = |value: &OfShard| self.sum_of_shards(value);
-        values.iter().map(|(label, value)| Sample { label: (*label).into(), value: sum(value) }).collect()
+        values.iter().map(|(label, value)| Sample::labelled(label, sum(value))).collect()
     }
 
     /// Packets that shards dropped, by reason.
     fn dropped_by_shards(&self) -> Vec<Sample> {
         let sum = |reason| self.sum_of_shards(|shard| shard.dropped(reason).get());
-        let sample =
-            |(reason, &label): (usize, &&'static str)| Sample { label: label.into(), value: sum(reason) };
+        let sample = |(reason, &label): (usize, &&'static str)| Sample::new(label, sum(reason));
         if !self.has_shards() {
             return Vec::new();
         }
@@ -391,10 +391,7 @@ impl Metrics {
 
     /// Packets by exit of the steering program.
     fn steered(&self) -> Vec<Sample> {
-        let sample = |(&label, counter): (&&'static str, &Counter)| Sample {
-            label: label.into(),
-            value: counter.get(),
-        };
+        let sample = |(&label, counter): (&&'static str, &Counter)| Sample::new(label, counter.get());
         if !self.has_shards() {
             return Vec::new();
         }
@@ -408,11 +405,50 @@ impl Metrics {
 
     /// Times that AF_XDP was given up.
     fn xdp_losses(&self) -> Vec<Sample> {
-        let sample = |reason: LossReason| Sample {
-            label: reason.name().into(),
-            value: self.xdp_lost[reason as usize].get(),
-        };
+        let sample = |reason: LossReason| Sample::new(reason.name(), self.xdp_lost[reason as usize].get());
         if self.has_shards() { LossReason::ALL.map(sample).into() } else { Vec::new() }
+    }
+
+    /// For each worker, those of epoll first.
+    fn by_worker(&self, read: impl Fn(&WorkerCounters) -> u64) -> Vec<Sample> {
+        self.each_worker().into_iter().map(|(name, block)| Sample::new(name, read(&block))).collect()
+    }
+
+    /// All workers by the names of their threads, those of epoll first.
+    fn each_worker(&self) -> Vec<(String, Arc<WorkerCounters>)> {
+        let named = |kind: &'static str| {
+            move |(index, block): (usize, &Arc<_>)| (format!("{kind}-{index}"), Arc::clone(block))
+        };
+        let sharded = self.sharded.load();
+        let epoll = self.epoll.iter().enumerate().map(named("worker"));
+        epoll.chain(sharded.workers.iter().enumerate().map(named("shard"))).collect()
+    }
+
+    /// For each queue, and for each label.
+    fn by_queue(&self, values: &[(&'static str, OfShard)]) -> Vec<Sample> {
+        let sharded = self.sharded.load();
+        let of_queue = |(queue, block): (usize, &Arc<ShardCounters>)| {
+            let sample = |(label, value): &(&'static str, OfShard)| {
+                let mut sample = Sample::new(queue.to_string(), value(block));
+                sample.labels.extend((!label.is_empty()).then_some(Cow::Borrowed(*label)));
+                sample
+            };
+            values.iter().map(sample).collect::<Vec<_>>()
+        };
+        sharded.shards.iter().enumerate().flat_map(of_queue).collect()
+    }
+
+    /// Packets that each shard dropped, by reason.
+    fn dropped_by_queue(&self) -> Vec<Sample> {
+        let sharded = self.sharded.load();
+        let of_queue = |(queue, block): (usize, &Arc<ShardCounters>)| {
+            let sample = |(reason, &label): (usize, &&'static str)| Sample {
+                labels: vec![queue.to_string().into(), label.into()],
+                value: block.dropped(reason).get(),
+            };
+            self.labels.drop_reasons.iter().enumerate().map(sample).collect::<Vec<_>>()
+        };
+        sharded.shards.iter().enumerate().flat_map(of_queue).collect()
     }
 
     /// True if there are shards, or have been.
@@ -428,16 +464,18 @@ impl Metrics {
 
 /// Every metric there is, in the order of the page.
 pub fn all_metrics() -> impl Iterator<Item = &'static Metric> {
-    list::METRICS.iter().chain(&middle_proxy::METRICS)
+    list::METRICS.iter().chain(&middle_proxy::METRICS).chain(&by_thread::METRICS)
 }
 
 /// A number that one shard counts.
 type OfShard = fn(&ShardCounters) -> u64;
 
+fn sessions_ended(worker: &WorkerCounters) -> u64 {
+    worker.sessions_finished.get() + worker.sessions_dropped.iter().map(Counter::get).sum::<u64>()
+}
+
 fn sessions_open(workers: &[Arc<WorkerCounters>]) -> u64 {
-    let ended = |worker: &Arc<WorkerCounters>| {
-        worker.sessions_finished.get() + worker.sessions_dropped.iter().map(Counter::get).sum::<u64>()
-    };
+    let ended = |worker: &Arc<WorkerCounters>| sessions_ended(worker);
     // The ends are read first: read the other way round, a busy worker would make it negative.
     let ended: u64 = workers.iter().map(ended).sum();
     workers.iter().map(|worker| worker.sessions_opened.get()).sum::<u64>().saturating_sub(ended)
@@ -461,16 +499,28 @@ pub struct Metric {
     pub kind: Kind,
     /// What it says, in a sentence without full stop.
     pub help: &'static str,
-    /// The name of its label, or nothing.
-    pub label: &'static str,
+    /// The names of its labels.
+    pub labels: &'static [&'static str],
     /// Its values now. Without any, the page does not mention the metric.
     read: fn(&Metrics) -> Vec<Sample>,
 }
 
-/// One value; `label` is empty if the metric has no label.
+/// One value, with the values of the metric's labels in their order.
 struct Sample {
-    label: Cow<'static, str>,
+    labels: Vec<Cow<'static, str>>,
     value: u64,
+}
+
+impl Sample {
+    /// For a metric with one label.
+    fn new(label: impl Into<Cow<'static, str>>, value: u64) -> Self {
+        Self { labels: vec![label.into()], value }
+    }
+
+    /// The same, or for a metric without one, if it is empty.
+    fn labelled(label: &'static str, value: u64) -> Self {
+        if label.is_empty() { Self { labels: Vec::new(), value } } else { Self::new(label, value) }
+    }
 }
 
 impl Metric {
@@ -484,19 +534,21 @@ impl Metric {
             return Ok(());
         }
         writeln!(page, "# HELP {} {}\n# TYPE {} {kind}", self.name, self.help, self.name)?;
-        for Sample { label, value } in samples {
-            if self.label.is_empty() {
-                writeln!(page, "{} {value}", self.name)?;
-            } else {
-                writeln!(page, "{}{{{}=\"{}\"}} {value}", self.name, self.label, escaped(&label))?;
+        for Sample { labels, value } in samples {
+            page.push_str(self.name);
+            for (index, (name, value)) in self.labels.iter().zip(&labels).enumerate() {
+                let before = if index == 0 { '{' } else { ',' };
+                write!(page, "{before}{name}=\"{}\"", escaped(value))?;
             }
+            let end = if labels.is_empty() { "" } else { "}" };
+            writeln!(page, "{end} {value}")?;
         }
         Ok(())
     }
 }
 
 fn one(value: u64) -> Vec<Sample> {
-    vec![Sample { label: "".into(), value }]
+    vec![Sample { labels: Vec::new(), value }]
 }
 
 /// A label's value as the exposition format has it between quotation marks.
@@ -522,8 +574,9 @@ mod tests {
         let mut table = String::from("| metric | type | label | says |\n|---|---|---|---|\n");
         for metric in all_metrics() {
             let kind = format!("{:?}", metric.kind).to_lowercase();
-            let label = if metric.label.is_empty() { String::new() } else { format!("`{}`", metric.label) };
-            writeln!(table, "| `{}` | {kind} | {label} | {} |", metric.name, metric.help).unwrap();
+            let labels: Vec<String> = metric.labels.iter().map(|label| format!("`{label}`")).collect();
+            writeln!(table, "| `{}` | {kind} | {} | {} |", metric.name, labels.join(", "), metric.help)
+                .unwrap();
         }
         table
     }
@@ -558,11 +611,11 @@ mod tests {
 
     #[test]
     fn names_follow_the_conventions_of_prometheus() {
-        for Metric { name, kind, label, help, .. } in all_metrics() {
+        for Metric { name, kind, labels, help, .. } in all_metrics() {
             assert_eq!(name.ends_with("_total"), *kind == Kind::Counter, "{name}");
             assert!(name.chars().all(|c| c.is_ascii_lowercase() || c == '_'), "{name}");
             assert!(
-                label.chars().all(|c| c.is_ascii_lowercase()) && !help.contains(['\n', '\\', '|']),
+                labels.concat().chars().all(|c| c.is_ascii_lowercase()) && !help.contains(['\n', '\\', '|']),
                 "{name}"
             );
         }
@@ -687,7 +740,7 @@ mod tests {
         let unlabelled = Shards { count: 0, ..SHARDS };
         for shards in [Shards::NONE, unlabelled] {
             let page = Metrics::new(1, shards, 10).exposition();
-            for part in ["_xdp_", "_tcp_", "_steering_", "_shard_"] {
+            for part in ["_xdp_", "_tcp_", "_steering_", "_queue_"] {
                 assert!(!page.contains(part), "{part} in\n{page}");
             }
         }
