@@ -35,7 +35,7 @@ pub enum Remedy {
 }
 
 /// All that are known.
-pub const QUIRKS: [Quirk; 10] = [
+pub const QUIRKS: [Quirk; 12] = [
     Quirk {
         driver: "igb",
         since: None,
@@ -89,6 +89,24 @@ pub const QUIRKS: [Quirk; 10] = [
         remedy: Remedy::Design,
         source: "drivers/net/virtio_net.c, virtnet_xdp_set",
         shown_by: "the stage merging; generic mode or epoll take its place",
+    },
+    Quirk {
+        driver: "virtio_net",
+        since: None,
+        until: None,
+        what: "under QEMU with rss=on,hash=on, a queue stalls for good once it was overloaded",
+        remedy: Remedy::Design,
+        source: "seen on Linux 6.18 under QEMU 10; rss=on alone did not stall, nor did neither",
+        shown_by: "a machine of yours should have rss=on alone; tests/vm machine.rs, VIRTIO, has neither",
+    },
+    Quirk {
+        driver: "virtio_net",
+        since: None,
+        until: None,
+        what: "in zero-copy, counts fill_ring_empty without end for a socket that only sends",
+        remedy: Remedy::Design,
+        source: "seen on Linux 6.18: some hundred thousand in three seconds",
+        shown_by: "that count alone is no fault: the proxy speaks up only for packets that were dropped (shards/advice.rs)",
     },
     Quirk {
         driver: "vmxnet3",

@@ -15,37 +15,12 @@ pub mod stats_port;
 mod translate;
 mod usage;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use crate::run;
 
 /// Exit code of the official proxy for a command line that it does not understand.
 const EXIT_USAGE: u8 = 2;
-
-/// What the official command line asks for that `mtproxy run` has no option for.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Compat {
-    /// Ports of 127.0.0.1 of which the first that is free serves the statistics.
-    pub stats_ports: Vec<u16>,
-    /// The log.
-    pub log_file: Option<PathBuf>,
-    /// Standard streams go to /dev/null, or to the log.
-    pub is_daemon: bool,
-    /// Most clients at a time.
-    pub clients_max: Option<usize>,
-    /// Most bytes that wait in a worker.
-    pub buffer_bytes: Option<usize>,
-    /// Silence after which links are pinged.
-    pub ping: Option<Duration>,
-    /// Workers asked for, as the statistics say it.
-    pub slaves: u16,
-    /// The priority to take.
-    pub nice: i32,
-    /// What to say about options that have no effect here.
-    pub notes: Vec<String>,
-}
 
 /// True if the program was called by the official proxy's name.
 #[must_use]

@@ -7,9 +7,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use mtproxy_core::error::DropReason;
 use mtproxy_core::middle_proxy::LinkLoss;
 
-use super::Compat;
 use crate::control::middle_proxies::LoadedMiddleProxies;
-use crate::settings::Settings;
+use crate::settings::{Compat, Settings};
 use crate::telemetry::metrics::Metrics;
 
 /// What the page is made of, read at one moment.

@@ -6,10 +6,9 @@ use std::time::Duration;
 
 use data_encoding::HEXLOWER_PERMISSIVE;
 
-use super::Compat;
 use super::options::{Given, Parsed, UsageError};
-use crate::cli::RunArgs;
 use crate::settings::values::Datapath;
+use crate::settings::{Compat, RunArgs};
 
 /// The official proxy's own bounds.
 const SLAVES_MAX: u16 = 256;

@@ -12,7 +12,7 @@ mod facts;
 mod network;
 
 use std::io::{self, Write as _};
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use clap::Args;
@@ -24,9 +24,10 @@ use mtproxy_nic::host::Host as _;
 use mtproxy_nic::live::LiveHost;
 use rustix::process::{Resource, getrlimit};
 
-use crate::cli::RunArgs;
 use crate::datapath::choice::{Choice, choose};
+use crate::datapath::epoll::bind_alone;
 use crate::nic::default_goals;
+use crate::settings::RunArgs;
 use crate::settings::{Host, Settings};
 use crate::{privileges, shards};
 use diagnose::{Finding, Severity, diagnose};
@@ -126,7 +127,7 @@ fn card(interface: &str) -> Option<Card> {
 }
 
 fn port(address: SocketAddr) -> Port {
-    match TcpListener::bind(address).map_err(|error| error.kind()) {
+    match bind_alone(address).map_err(|error| error.kind()) {
         Ok(_) => Port::Free,
         Err(io::ErrorKind::PermissionDenied) => Port::Forbidden,
         Err(io::ErrorKind::AddrNotAvailable) => Port::NotOurs,

@@ -12,11 +12,11 @@ use mtproxy_core::config::Fronts;
 use tracing::{error, info, warn};
 
 use super::fast_path::{Attempt, FastPath};
-use crate::cli::RunArgs;
 use crate::control::ControlEvent;
 use crate::control::fronts::{FrontPlan, FrontWatch};
 use crate::control::middle_proxies::{LoadedMiddleProxies, MiddleProxyPlan, MiddleProxyWatch};
 use crate::fleet::{Failure, Fleet, WorkerEnd};
+use crate::settings::RunArgs;
 use crate::settings::{Host, Settings};
 use crate::telemetry::log;
 use crate::telemetry::metrics::Metrics;

@@ -18,15 +18,16 @@ use arc_swap::ArcSwapOption;
 use crossbeam::channel;
 use tracing::{info, warn};
 
-use crate::cli::RunArgs;
 use crate::compat::stats::StatsSnapshot;
-use crate::compat::{Compat, stats_port};
+use crate::compat::stats_port;
 use crate::complaint::{Complaint, Complaints};
 use crate::control::fronts::{FrontPlan, FrontWatch};
 use crate::control::middle_proxies::{self, LoadedMiddleProxies, MiddleProxyPlan, MiddleProxyWatch};
 use crate::control::signals;
 use crate::datapath::epoll::ConnectionLimit;
 use crate::fleet::{Fleet, Ports, Shared};
+use crate::settings::Compat;
+use crate::settings::RunArgs;
 use crate::settings::{Host, NamedSecret, Settings};
 use crate::shards;
 use crate::telemetry::metrics::Metrics;

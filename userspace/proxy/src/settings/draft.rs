@@ -11,11 +11,11 @@ use mtproxy_core::dc::{DcId, PreferIp};
 use mtproxy_core::middle_proxy::nat::NatRule;
 use mtproxy_core::middle_proxy::proxy_req::ProxyTag;
 
+use super::RunArgs;
 use super::cidr::Cidr;
 use super::middle_proxies::DownloadUrl;
 use super::values::{Datapath, DcAddress, Domain, LogFilter, LogFormat, SecretText};
 use super::xdp::{Congestion, PortRange, XdpMode};
-use crate::cli::RunArgs;
 use crate::complaint::{Place, Placed};
 
 /// A secret as it was written.

@@ -312,7 +312,7 @@ mod tests {
     use super::super::draft::Draft;
     use super::super::{Host, build, config_file};
     use super::*;
-    use crate::cli::RunArgs;
+    use crate::settings::RunArgs;
     use std::path::Path;
 
     fn refused(text: &str) -> String {

@@ -16,6 +16,7 @@ mod draft;
 mod explain;
 mod host;
 pub mod middle_proxies;
+mod run_args;
 mod toml_section;
 pub mod values;
 pub mod xdp;
@@ -36,8 +37,8 @@ use mtproxy_core::secret::Secret;
 pub use build::read_secret;
 pub use cidr::Cidr;
 pub use host::Host;
+pub use run_args::{Compat, RunArgs};
 
-use crate::cli::RunArgs;
 use crate::complaint::Complaints;
 use crate::control::middle_proxies::LoadedMiddleProxies;
 use config_file::ConfigFile;

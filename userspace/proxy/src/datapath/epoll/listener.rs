@@ -36,11 +36,23 @@ const BACKLOG: i32 = 8192;
 /// # Errors
 /// The port is in use by another program or not permitted, or the address is not this host's.
 pub fn bind(address: SocketAddr) -> io::Result<OwnedFd> {
+    open(address, true)
+}
+
+/// As [`bind`], but fails also if another of our own processes listens there.
+///
+/// # Errors
+/// Those of [`bind`].
+pub fn bind_alone(address: SocketAddr) -> io::Result<OwnedFd> {
+    open(address, false)
+}
+
+fn open(address: SocketAddr, shares_port: bool) -> io::Result<OwnedFd> {
     let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let fd = socket_with(family, SocketType::STREAM, flags, Some(ipproto::TCP))?;
     set_socket_reuseaddr(&fd, true)?;
-    set_socket_reuseport(&fd, true)?;
+    set_socket_reuseport(&fd, shares_port)?;
     if address.is_ipv6() {
         set_ipv6_v6only(&fd, true)?;
     }

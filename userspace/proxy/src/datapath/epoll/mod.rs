@@ -33,7 +33,7 @@ use rustix::fs::Timespec;
 use rustix::io::Errno;
 
 use listener::Listeners;
-pub use listener::{ConnectionLimit, bind};
+pub use listener::{ConnectionLimit, bind, bind_alone};
 pub(crate) use pipe::PIPES_MAX;
 use pipe::PipePool;
 use socket::{Received, Socket};
