@@ -5,6 +5,7 @@
 
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -124,10 +125,13 @@ impl FastPath {
         let settings = Settings { interface: Some(self.interface.clone()), ..settings.clone() };
         let (listening, outcome) = (listening.to_vec(), self.attempts.0.clone());
         let attempt = move || {
-            let attempt = match bring_up(&settings, &listening) {
-                Ok(BroughtUp::Xdp { shards, .. }) => Ok(shards),
-                Ok(BroughtUp::Epoll(reason)) => Err(reason),
-                Err(refused) => Err(refused.complaint.to_string()),
+            // A panic is a defect of ours, and no reason to wait for this attempt for ever.
+            let brought_up = std::panic::catch_unwind(AssertUnwindSafe(|| bring_up(&settings, &listening)));
+            let attempt = match brought_up {
+                Ok(Ok(BroughtUp::Xdp { shards, .. })) => Ok(shards),
+                Ok(Ok(BroughtUp::Epoll(reason))) => Err(reason),
+                Ok(Err(refused)) => Err(refused.complaint.to_string()),
+                Err(_) => Err("panicked; the lines above say where".to_owned()),
             };
             // Fails only if the proxy is ending: then the shards go as they came.
             let _ = outcome.try_send(attempt);
