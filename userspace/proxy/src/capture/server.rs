@@ -104,6 +104,11 @@ impl Server {
         stream.set_write_timeout(Some(PATIENCE)).map_err(unreadable)?;
         let mut line = String::new();
         BufReader::new(stream.take(LINE_BYTES_MAX as u64)).read_line(&mut line).map_err(unreadable)?;
+        if !self.capture.has_shards() {
+            return Err("found AF_XDP lost on this interface; expected it to be back; the proxy's log says what is missing; \
+                until then use tcpdump"
+                .to_owned());
+        }
         Request::parse(&line)
     }
 

@@ -125,6 +125,12 @@ impl Capture {
         self.shards.store(shards, Relaxed);
     }
 
+    /// False while AF_XDP is lost.
+    #[must_use]
+    pub fn has_shards(&self) -> bool {
+        self.shards.load(Relaxed) > 0
+    }
+
     /// The tap of one shard, counted from zero.
     #[must_use]
     pub fn tap(self: &Arc<Self>, shard: usize) -> Tap {

@@ -322,6 +322,12 @@ fn a_capture_ends_by_itself_after_so_many_packets_or_so_long_or_with_its_shards(
     bench.capture.renew_shards(2);
     let mut rest = Vec::new();
     assert!(answer.read_to_end(&mut rest).is_ok(), "the file has an end");
+
+    bench.capture.renew_shards(0);
+    let (_, _, refused) = bench.ask("mtproxy-capture/1");
+    assert!(refused.starts_with("error: found AF_XDP lost"), "{refused}");
+    bench.capture.renew_shards(1);
+    assert_eq!(bench.ask("mtproxy-capture/1").2, "ok\n");
 }
 
 #[test]

@@ -115,7 +115,7 @@ impl FastPath {
             "AF_XDP is lost: clients are served over epoll until the interface can be had again"
         );
         metrics.count_xdp_loss(reason);
-        self.capture.end();
+        self.capture.renew_shards(0);
         self.leave_new_clients_to_kernel();
         fleet.command_shards(|| Command::Drain(grace));
     }
