@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, BufWriter, IsTerminal as _, Read, Write};
+use std::io::{self, BufRead, BufReader, IsTerminal as _, Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -22,6 +22,9 @@ use super::server::{GRANTED, REFUSED};
 use crate::complaint::{Complaint, Complaints};
 use crate::local::Door;
 use crate::settings::cidr::Cidr;
+
+/// Longest answer to a request.
+const ANSWER_BYTES_MAX: u64 = 1024;
 
 /// Options of `mtproxy capture`.
 #[derive(Debug, Args)]
@@ -104,11 +107,12 @@ fn connect(interface: &str) -> Result<UnixStream, Complaint> {
 
 fn read_answer(stream: &mut impl BufRead) -> Result<(), Complaint> {
     let mut line = Vec::new();
-    stream.read_until(b'\n', &mut line).map_err(|error| cut_off(&error))?;
+    stream.take(ANSWER_BYTES_MAX).read_until(b'\n', &mut line).map_err(|error| cut_off(&error))?;
     if line == GRANTED {
         return Ok(());
     }
-    let text = String::from_utf8_lossy(&line);
+    // Whoever has the name may be somebody else: what it says must not speak to the terminal.
+    let text: String = String::from_utf8_lossy(&line).chars().filter(|c| !c.is_control()).collect();
     let why = text.trim_end().strip_prefix(REFUSED).unwrap_or("found no answer of the proxy; expected one");
     Err(Complaint::about_host(why.to_owned()))
 }
@@ -118,7 +122,11 @@ fn end_on_signal(stream: &UnixStream) -> Result<(), Complaint> {
     let watched = stream.try_clone().and_then(|stream| Ok((stream, Signals::new([SIGINT, SIGTERM])?)));
     let (stream, mut signals) = watched.map_err(|error| cut_off(&error))?;
     let body = move || {
-        if signals.forever().next().is_some() {
+        for (index, _) in signals.forever().enumerate() {
+            if index > 0 {
+                // Whoever asks twice does not want to wait for the rest.
+                std::process::exit(1);
+            }
             // Fails only if the proxy has ended: then so has the file.
             let _ = stream.shutdown(Shutdown::Write);
         }
@@ -163,7 +171,8 @@ pub(super) fn copy(
             "found the capture cut off ({error}); expected a whole file; what has come is kept"
         ))
     };
-    let mut tee = Tee { from, to: BufWriter::new(to), bytes: 0 };
+    // Unbuffered, for whoever looks on while it comes.
+    let mut tee = Tee { from, to, bytes: 0 };
     let mut tally = Tally::default();
     let mut lost_by_queue = BTreeMap::new();
     {

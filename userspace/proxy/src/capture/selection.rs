@@ -16,8 +16,9 @@ const OTHER_BYTES: usize = 8;
 pub(super) const KEPT_BYTES_MAX: usize = 1600;
 /// Most bytes of all headers: Ethernet with two tags, an IP header with options, TCP with options.
 const HEADER_BYTES_MAX: usize = 22 + 60 + 60;
-/// Of another packet that an ICMP error quotes, its IPv6 header and eight bytes of TCP (RFC 4443 section 2.4: more may come).
-const QUOTED_BYTES: usize = 40 + 8;
+/// Of another packet that an ICMP error quotes: its IP header and eight bytes of TCP. More may come (RFC 1812 section
+/// 4.3.2.3, RFC 4443 section 2.4), and may be payload.
+const QUOTED_BYTES: [usize; 2] = [20 + 8, 40 + 8];
 
 /// Which packets, and how much of each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +43,7 @@ impl Selection {
     /// Most bytes that [`kept`](Self::kept) answers.
     #[must_use]
     pub fn kept_bytes_max(&self) -> usize {
-        (HEADER_BYTES_MAX.max(14 + 40 + OTHER_BYTES + QUOTED_BYTES) + usize::from(self.payload_bytes))
+        (HEADER_BYTES_MAX.max(14 + 40 + OTHER_BYTES + QUOTED_BYTES[1]) + usize::from(self.payload_bytes))
             .min(KEPT_BYTES_MAX)
     }
 
@@ -112,8 +113,11 @@ fn header_bytes(frame: &[u8], packet: &LaxSlicedPacket<'_>) -> usize {
     let after = |header: &[u8]| offset(header) + header.len();
     match (&packet.transport, packet.net.as_ref().and_then(LaxNetSlice::ip_payload_ref)) {
         (Some(TransportSlice::Tcp(tcp)), _) => after(tcp.header_slice()),
-        (Some(TransportSlice::Icmpv4(_) | TransportSlice::Icmpv6(_)), Some(payload)) => {
-            offset(payload.payload) + OTHER_BYTES + QUOTED_BYTES
+        (Some(TransportSlice::Icmpv4(_)), Some(payload)) => {
+            offset(payload.payload) + OTHER_BYTES + QUOTED_BYTES[0]
+        }
+        (Some(TransportSlice::Icmpv6(_)), Some(payload)) => {
+            offset(payload.payload) + OTHER_BYTES + QUOTED_BYTES[1]
         }
         (_, Some(payload)) => offset(payload.payload) + OTHER_BYTES,
         (_, None) => HEADER_BYTES_MAX.min(frame.len()),

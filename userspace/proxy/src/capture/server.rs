@@ -3,7 +3,7 @@
 //! It sleeps in `accept` until somebody asks. One capture at a time; whoever comes meanwhile is told so.
 
 use std::borrow::Cow;
-use std::io::{self, BufRead as _, BufReader, BufWriter, Read as _, Write as _};
+use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
 use std::thread;
@@ -24,7 +24,7 @@ use super::request::{LINE_BYTES_MAX, Request};
 use super::tap::{Capture, Direction, Record, Run};
 use crate::local::{self, Door};
 
-/// For the request, and for each write: whoever reads slower than that has stopped.
+/// For the request, and for a reader that stands still when all is over.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Between two looks at rings that were empty.
 const LOOK_EVERY: Duration = Duration::from_millis(2);
@@ -116,7 +116,7 @@ impl Server {
     fn stream_out(&self, stream: &UnixStream, run: &Arc<Run>, request: &Request) -> Result<(), PcapError> {
         let mut out = stream;
         out.write_all(GRANTED).map_err(PcapError::IoError)?;
-        let mut file = File::begin(stream, &self.interface, run, request)?;
+        let mut file = File::begin(&self.interface, run, request)?;
         let until = request.time.map(|time| Instant::now() + time);
         let mut next_count = Instant::now() + COUNT_EVERY;
         let mut left = request.packets.unwrap_or(u64::MAX);
@@ -126,14 +126,21 @@ impl Server {
                 || !self.capture.is_under_way(run)
                 || has_hung_up(stream);
             let batch = usize::try_from(left).unwrap_or(BATCH).min(BATCH);
+            if is_over {
+                // Nothing more is added to the rings, so that they come to an end.
+                self.capture.end();
+            }
             let drained = file.packets(run, batch)?;
             left -= drained as u64;
-            let has_all = left == 0 || (is_over && drained < BATCH);
+            let has_all = left == 0 || (is_over && drained == 0);
             if has_all || next_count <= Instant::now() {
                 next_count = Instant::now() + COUNT_EVERY;
                 file.count(run)?;
             }
-            file.flush().map_err(PcapError::IoError)?;
+            file.send(stream, || {
+                is_over || until.is_some_and(|until| until <= Instant::now()) || has_hung_up(stream)
+            })
+            .map_err(PcapError::IoError)?;
             if has_all {
                 return Ok(());
             }
@@ -182,19 +189,20 @@ fn await_shards(run: &Arc<Run>) {
 }
 
 /// The pcapng file on its way (draft-ietf-opsawg-pcapng): a section, an interface for each queue, then packets and counts.
-struct File<'a> {
-    blocks: PcapNgWriter<BufWriter<&'a UnixStream>>,
+struct File {
+    /// What is to be sent next.
+    blocks: PcapNgWriter<Vec<u8>>,
 }
 
-impl<'a> File<'a> {
-    fn begin(stream: &'a UnixStream, name: &str, run: &Run, request: &Request) -> Result<Self, PcapError> {
+impl File {
+    fn begin(name: &str, run: &Run, request: &Request) -> Result<Self, PcapError> {
         let program = format!("mtproxy {}", env!("CARGO_PKG_VERSION"));
         let section = SectionHeaderBlock {
             endianness: Endianness::Little,
             options: vec![SectionHeaderOption::UserApplication(program.into())],
             ..SectionHeaderBlock::default()
         };
-        let mut blocks = PcapNgWriter::with_section_header(BufWriter::new(stream), section)?;
+        let mut blocks = PcapNgWriter::with_section_header(Vec::new(), section)?;
         for (queue, _) in run.counts().enumerate() {
             let description = InterfaceDescriptionBlock {
                 linktype: DataLink::ETHERNET,
@@ -254,7 +262,20 @@ impl<'a> File<'a> {
         Ok(())
     }
 
-    fn flush(&mut self) -> io::Result<()> {
-        self.blocks.get_mut().flush()
+    /// Sends whole blocks. A reader that stands still is waited for, while the rings fill and count what they lose, until
+    /// `is_over`; then for as long as [`PATIENCE`], the write timeout.
+    fn send(&mut self, mut stream: &UnixStream, is_over: impl Fn() -> bool) -> io::Result<()> {
+        let blocks = self.blocks.get_mut();
+        let mut sent = 0;
+        while sent < blocks.len() {
+            match stream.write(&blocks[sent..]) {
+                Ok(count) => sent += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock && !is_over() => {}
+                Err(error) => return Err(error),
+            }
+        }
+        blocks.clear();
+        Ok(())
     }
 }

@@ -90,8 +90,10 @@ impl Run {
     /// its shard. Answers how many.
     pub fn drain(&self, most: usize, mut take: impl FnMut(usize, &Record)) -> usize {
         let mut batch: Vec<(usize, Box<Record>)> = Vec::new();
+        // A ring that is never empty leaves the others their share.
+        let share = (most / self.rings.len().max(1)).max(1);
         for (shard, ring) in self.rings.iter().enumerate() {
-            let left = most.saturating_sub(batch.len());
+            let left = most.saturating_sub(batch.len()).min(share);
             batch.extend(std::iter::from_fn(|| ring.full.pop()).take(left).map(|record| (shard, record)));
         }
         batch.sort_by_key(|(_, record)| record.at);
@@ -144,6 +146,10 @@ impl Capture {
         let run = Arc::new(Run { selection, key, rings });
         self.run.store(Some(Arc::clone(&run)));
         self.is_wanted.store(true, Relaxed);
+        if self.shards.load(Relaxed) != run.rings.len() {
+            // Others have been started meanwhile.
+            self.end();
+        }
         run
     }
 

@@ -29,6 +29,6 @@ pub mod resolver;
 pub mod snapshot;
 
 pub use mirror::Routes;
-pub use probe::probe;
+pub use probe::{is_learnt, probe};
 pub use resolver::Resolver;
 pub use snapshot::{NextHop, Snapshot, Via};

@@ -99,13 +99,13 @@ impl Control<'_> {
 
     fn look_after_shards(&mut self) {
         if let Some(fast_path) = &mut self.fast_path {
-            fast_path.look_after(&self.metrics, &self.settings, &self.listening, &self.fleet);
+            fast_path.look_after(&self.metrics, &self.fleet);
         }
     }
 
     fn attempted(&mut self, attempt: Attempt) {
         if let Some(fast_path) = &mut self.fast_path {
-            fast_path.attempted(attempt, &self.metrics, &self.settings, &self.listening, &mut self.fleet);
+            fast_path.attempted(attempt, &self.metrics, &mut self.fleet);
         }
     }
 
@@ -151,7 +151,7 @@ impl Control<'_> {
 
     fn shard_ended(&mut self) {
         if let Some(fast_path) = &mut self.fast_path {
-            fast_path.shard_ended(&self.metrics, &self.settings, &self.fleet);
+            fast_path.shard_ended(&self.metrics, &self.fleet);
         }
     }
 

@@ -30,6 +30,9 @@ pub(super) type Attempt = Result<Box<Shards>, String>;
 /// The hold on one interface.
 pub(super) struct FastPath {
     interface: String,
+    /// Those of the start, but for what a reload may change.
+    settings: Settings,
+    listening: Vec<SocketAddr>,
     /// The steering program and what it needs, while any shard runs.
     watch: Option<Watch>,
     reattach: Reattach,
@@ -37,6 +40,7 @@ pub(super) struct FastPath {
     capture: Arc<Capture>,
     attempts: (Sender<Attempt>, Receiver<Attempt>),
     last_failure: String,
+    last_blindness: String,
 }
 
 impl FastPath {
@@ -54,12 +58,16 @@ impl FastPath {
         }
         let watch = start_shards(shards, settings, listening, &capture, fleet)?;
         Ok(Self {
+            // Which interface it is has been settled.
+            settings: Settings { interface: Some(interface.clone()), ..settings.clone() },
+            listening: listening.to_vec(),
             interface,
             capture,
             watch: Some(watch),
             reattach: Reattach::new(Instant::now(), held, fleet.shards_running()),
             attempts: channel::bounded(1),
             last_failure: String::new(),
+            last_blindness: String::new(),
         })
     }
 
@@ -74,38 +82,62 @@ impl FastPath {
     }
 
     /// Looks after what runs, and at what may have become of the interface.
-    pub(super) fn look_after(
-        &mut self,
-        metrics: &Metrics,
-        settings: &Settings,
-        listening: &[SocketAddr],
-        fleet: &Fleet,
-    ) {
+    pub(super) fn look_after(&mut self, metrics: &Metrics, fleet: &Fleet) {
         if let Some(watch) = &mut self.watch {
             watch.tick(metrics);
         }
         // Where netlink does not answer nothing is known, and nothing done.
-        let Ok(seen) = Glance::at(&self.interface) else { return };
+        let Some(seen) = self.glance() else { return };
         match self.reattach.look(Instant::now(), seen) {
             Step::Stay => {}
             Step::TearDown(reason) => self.tear_down(reason, Duration::ZERO, metrics, fleet),
-            Step::BringUp => self.try_again(settings, listening),
+            Step::CutOff => fleet.command_shards(|| Command::Drain(Duration::ZERO)),
+            Step::BringUp => self.try_again(),
+        }
+    }
+
+    /// What the interface looks like, if that is to be seen.
+    fn glance(&mut self) -> Option<Option<Glance>> {
+        match Glance::at(&self.interface) {
+            Ok(seen) => {
+                self.last_blindness.clear();
+                Some(seen)
+            }
+            Err(error) => {
+                let why = error.to_string();
+                if self.last_blindness != why {
+                    warn!(interface = self.interface, why, "the interface cannot be looked at");
+                    self.last_blindness = why;
+                }
+                None
+            }
         }
     }
 
     /// A shard has ended because of its host.
-    pub(super) fn shard_ended(&mut self, metrics: &Metrics, settings: &Settings, fleet: &Fleet) {
-        let seen = Glance::at(&self.interface).unwrap_or_default();
-        if let Step::TearDown(reason) = self.reattach.shard_ended(Instant::now(), seen) {
+    pub(super) fn shard_ended(&mut self, metrics: &Metrics, fleet: &Fleet) {
+        let step = match self.glance() {
+            Some(seen) => self.reattach.shard_ended(Instant::now(), seen),
+            None => self.reattach.shard_ended_unseen(Instant::now()),
+        };
+        if let Step::TearDown(reason) = step {
             // The other shards' clients lack nothing as long as the interface is there.
-            let grace = if reason == LossReason::ShardEnded { settings.drain } else { Duration::ZERO };
+            let grace = if reason == LossReason::ShardEnded { self.settings.drain } else { Duration::ZERO };
             self.tear_down(reason, grace, metrics, fleet);
         }
         if self.reattach.is_away() {
-            // Takes the program off. As long as a shard ran its own packets were to reach it.
-            self.watch = None;
-            metrics.renew_shards(0);
+            self.let_go(metrics);
         }
+    }
+
+    /// Takes the program off. As long as a shard ran its own packets were to reach it.
+    fn let_go(&mut self, metrics: &Metrics) {
+        if let Some(watch) = self.watch.take() {
+            // Its counts go with it.
+            let _ = watch.publish(metrics);
+        }
+        metrics.renew_shards(0);
+        self.capture.renew_shards(0);
     }
 
     fn tear_down(&mut self, reason: LossReason, grace: Duration, metrics: &Metrics, fleet: &Fleet) {
@@ -120,10 +152,9 @@ impl FastPath {
         fleet.command_shards(|| Command::Drain(grace));
     }
 
-    fn try_again(&mut self, settings: &Settings, listening: &[SocketAddr]) {
-        // Which interface it is was settled when the proxy was started.
-        let settings = Settings { interface: Some(self.interface.clone()), ..settings.clone() };
-        let (listening, outcome) = (listening.to_vec(), self.attempts.0.clone());
+    fn try_again(&mut self) {
+        let (settings, listening) = (self.settings.clone(), self.listening.clone());
+        let outcome = self.attempts.0.clone();
         let attempt = move || {
             // A panic is a defect of ours, and no reason to wait for this attempt for ever.
             let brought_up = std::panic::catch_unwind(AssertUnwindSafe(|| bring_up(&settings, &listening)));
@@ -142,14 +173,7 @@ impl FastPath {
     }
 
     /// An attempt is over.
-    pub(super) fn attempted(
-        &mut self,
-        attempt: Attempt,
-        metrics: &Metrics,
-        settings: &Settings,
-        listening: &[SocketAddr],
-        fleet: &mut Fleet,
-    ) {
+    pub(super) fn attempted(&mut self, attempt: Attempt, metrics: &Metrics, fleet: &mut Fleet) {
         // The last shards have ended, and nothing comes of these.
         if metrics.is_draining() {
             return;
@@ -160,11 +184,11 @@ impl FastPath {
         };
         let (held, queues) = (shards.held(), shards.count());
         metrics.renew_shards(usize::from(queues.get()));
-        match start_shards(shards, settings, listening, &self.capture, fleet) {
+        match start_shards(shards, &self.settings, &self.listening, &self.capture, fleet) {
             Ok(mut watch) => {
                 self.reattach.came_up(Instant::now(), held, fleet.shards_running());
                 // They may have changed since the attempt began.
-                watch.reload(settings);
+                watch.reload(&self.settings);
                 self.watch = Some(watch);
                 self.last_failure.clear();
                 info!(interface = self.interface, queues, "AF_XDP is back: new clients are served over it");
@@ -172,6 +196,9 @@ impl FastPath {
             Err(error) => {
                 self.tell_failure(error.to_string(), fleet.shards_running());
                 fleet.command_shards(|| Command::Drain(Duration::ZERO));
+                if self.reattach.is_away() {
+                    self.let_go(metrics);
+                }
             }
         }
     }
@@ -201,6 +228,8 @@ impl FastPath {
 
     /// Follows the settings that may change while it runs.
     pub(super) fn reload(&mut self, settings: &Settings) {
+        self.settings.xdp.deny.clone_from(&settings.xdp.deny);
+        self.settings.drain = settings.drain;
         if let Some(watch) = &mut self.watch {
             watch.reload(settings);
         }

@@ -39,7 +39,7 @@ use crate::complaint::Complaint;
 use crate::datapath::choice::Attach;
 use crate::datapath::xdp::port_range::KernelPorts;
 use crate::routes::Routes;
-use crate::settings::Settings;
+use crate::settings::{Cidr, Settings};
 use crate::telemetry::metrics::{BoundMode, Shards as ShardMetrics};
 use proof::Gateways;
 use queues::Queues;
@@ -68,6 +68,8 @@ pub struct Shards {
     mode: BoundMode,
     ports: RangeInclusive<u16>,
     ours: Ours,
+    /// What the program was told to drop.
+    deny: Vec<Cidr>,
 }
 
 impl Shards {
@@ -107,7 +109,8 @@ impl Shards {
             &Gateways::known(&snapshot, nic.link.index),
         )?;
         let (queue_of, interface) = (QueueOf::new(&nic), nic.link.index);
-        Ok(Self { steering, routes, sockets, queue_of, interface, mode, ports, ours })
+        let deny = settings.xdp.deny.clone();
+        Ok(Self { steering, routes, sockets, queue_of, interface, mode, ports, ours, deny })
     }
 
     /// How many queues, and so shards, there are.
@@ -136,13 +139,13 @@ impl Shards {
     ) -> io::Result<(Vec<Shard>, Common, Watch)> {
         capture.renew_shards(self.sockets.len());
         let common = Common::new(&self, settings, listening, Arc::clone(capture))?;
-        let Self { steering, routes, sockets, ours, .. } = self;
+        let Self { steering, routes, sockets, ours, deny, .. } = self;
         let mut shards = Vec::new();
         for (queue, socket) in (0..).zip(sockets) {
             let beat = steering.beat(queue).map_err(|error| io::Error::other(error.to_string()))?;
             shards.push(Shard { queue, socket, beat });
         }
-        Ok((shards, common, Watch::new(steering, routes, ours, settings)))
+        Ok((shards, common, Watch::new(steering, routes, ours, deny)))
     }
 }
 

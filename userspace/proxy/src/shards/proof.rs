@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use tracing::debug;
 
-use crate::routes::{NextHop, Snapshot, Via, probe};
+use crate::routes::{NextHop, Snapshot, Via, is_learnt, probe};
 
 /// Three times as long as a neighbour is waited for before it is asked once more.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -44,7 +44,7 @@ pub(super) struct Gateways {
 }
 
 impl Gateways {
-    /// Those that default routes over this interface have.
+    /// Those that default routes over this interface have, but for addresses that were set by hand.
     pub(super) fn known(routes: &Snapshot, interface: u32) -> Self {
         let gateway = |outside: &IpAddr| {
             let unspecified = if outside.is_ipv4() {
@@ -53,7 +53,11 @@ impl Gateways {
                 IpAddr::V6(Ipv6Addr::UNSPECIFIED)
             };
             match routes.next_hop(unspecified, *outside, interface) {
-                NextHop::Via(Via { gateway, neighbour: Some(mac), .. }) => Some((gateway, mac)),
+                NextHop::Via(Via { gateway, neighbour: Some(mac), .. })
+                    if is_learnt(interface, gateway).unwrap_or(false) =>
+                {
+                    Some((gateway, mac))
+                }
                 _ => None,
             }
         };

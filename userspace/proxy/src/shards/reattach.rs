@@ -30,6 +30,8 @@ pub enum Step {
     Stay,
     /// End all shards.
     TearDown(LossReason),
+    /// End at once those that were left their time.
+    CutOff,
     /// Try to bring shards up.
     BringUp,
 }
@@ -39,8 +41,8 @@ pub enum Step {
 enum State {
     /// Shards run.
     Up { held: Glance, since: Instant, running: usize, doubt: Option<LossReason> },
-    /// So many shards are still to end.
-    Ending { running: usize },
+    /// So many shards are still to end. `held` as long as they may have time for it.
+    Ending { running: usize, held: Option<Glance>, doubt: Option<LossReason> },
     /// None runs.
     Away { not_before: Instant, seen: Option<Glance> },
     /// An attempt is under way.
@@ -91,8 +93,27 @@ impl Reattach {
                 }
                 Step::Stay
             }
-            State::Ending { .. } | State::Trying | State::Over => Step::Stay,
+            State::Ending { held: still_held @ Some(_), doubt, .. } => {
+                let loss = still_held.and_then(|held| loss(&held, seen.as_ref()));
+                let is_certain = loss.is_some() && *doubt == loss;
+                *doubt = loss;
+                if is_certain {
+                    *still_held = None;
+                    return Step::CutOff;
+                }
+                Step::Stay
+            }
+            State::Ending { held: None, .. } | State::Trying | State::Over => Step::Stay,
         }
+    }
+
+    /// A shard has ended, and nobody knows what the interface looks like.
+    pub fn shard_ended_unseen(&mut self, now: Instant) -> Step {
+        let held = match self.state {
+            State::Up { held, .. } => Some(held),
+            _ => None,
+        };
+        self.shard_ended(now, held)
     }
 
     /// A shard has ended, and the interface looks like that now.
@@ -103,7 +124,7 @@ impl Reattach {
                 let left = running.saturating_sub(1);
                 self.tear_down(now, left, reason)
             }
-            State::Ending { running } => {
+            State::Ending { running, .. } => {
                 *running = running.saturating_sub(1);
                 if *running == 0 {
                     self.go_away(now);
@@ -124,7 +145,9 @@ impl Reattach {
     /// The attempt has failed, when so many shards were started that are to end again.
     pub fn failed(&mut self, now: Instant, running: usize) {
         match self.state {
-            State::Trying if running > 0 => self.state = State::Ending { running },
+            State::Trying if running > 0 => {
+                self.state = State::Ending { running, held: None, doubt: None };
+            }
             State::Trying => self.go_away(now),
             _ => {}
         }
@@ -144,7 +167,11 @@ impl Reattach {
         if running == 0 {
             self.go_away(now);
         } else {
-            self.state = State::Ending { running };
+            let held = match self.state {
+                State::Up { held, .. } if reason == LossReason::ShardEnded => Some(held),
+                _ => None,
+            };
+            self.state = State::Ending { running, held, doubt: None };
         }
         Step::TearDown(reason)
     }
@@ -248,6 +275,22 @@ mod tests {
         let mut single = Reattach::new(bench.now, HELD, 1);
         assert_eq!(single.shard_ended(bench.now, Some(HELD)), Step::TearDown(LossReason::ShardEnded));
         assert!(single.is_away());
+    }
+
+    #[test]
+    fn shards_that_have_time_to_end_lose_it_with_their_interface() {
+        let mut bench = Bench::up();
+        assert_eq!(bench.machine.shard_ended_unseen(bench.now), Step::TearDown(LossReason::ShardEnded));
+        assert_eq!(bench.look(HELD), Step::Stay);
+        assert_eq!(bench.look(None), Step::Stay);
+        assert_eq!(bench.look(None), Step::CutOff);
+        assert_eq!(bench.look(None), Step::Stay, "it is told once");
+        assert_eq!(bench.machine.shard_ended_unseen(bench.now), Step::Stay);
+        assert!(bench.machine.is_away());
+        let mut cut_off = Bench::up();
+        cut_off.look(None);
+        cut_off.look(None);
+        assert!((0..10).all(|_| cut_off.look(None) == Step::Stay), "they have no time to lose");
     }
 
     #[test]

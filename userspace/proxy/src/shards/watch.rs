@@ -113,8 +113,9 @@ pub(super) fn deny(steering: &mut Steering, settings: &Settings) -> Result<(), E
 }
 
 impl Watch {
-    pub(super) fn new(steering: Steering, routes: Arc<Routes>, ours: Ours, settings: &Settings) -> Self {
-        let (deny, advice) = (settings.xdp.deny.clone(), Advice::default());
+    /// `deny` is what the program was told to drop.
+    pub(super) fn new(steering: Steering, routes: Arc<Routes>, ours: Ours, deny: Vec<Cidr>) -> Self {
+        let advice = Advice::default();
         Self { steering, routes, ours, deny, looked_at: None, advice }
     }
 
@@ -200,7 +201,11 @@ impl Watch {
         Ok(())
     }
 
-    fn publish(&self, metrics: &Metrics) -> Result<(), Error> {
+    /// Shows the program's counts.
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    pub fn publish(&self, metrics: &Metrics) -> Result<(), Error> {
         let counts = self.steering.counters()?;
         for ((_, count), counter) in counts.iter().zip(metrics.steering().iter()) {
             counter.publish(count);

@@ -15,7 +15,8 @@ impl Page {
     /// Reads a page. What is no sample with a whole number is left out.
     pub(super) fn parse(text: &str) -> Self {
         let mut page = Self::default();
-        for line in text.lines().filter(|line| !line.starts_with('#')) {
+        // Labels may be anybody's, and must not speak to the terminal.
+        for line in text.lines().filter(|line| !line.starts_with('#') && !line.contains(char::is_control)) {
             let sample =
                 line.rsplit_once(' ').and_then(|(series, value)| Some((series, value.parse().ok()?)));
             if let Some((series, value)) = sample {
@@ -52,12 +53,13 @@ mod tests {
     use super::*;
 
     const TEXT: &str = "# HELP a b\n# TYPE a gauge\na 7\na_b{q=\"0\",r=\"x\"} 1\na_b{q=\"0\",r=\"y\"} 2\na_b{q=\"1\",r=\"x\"} 3\n\
-        broken\nhalf 1.5\nc{d=\"e f\"} 9\n";
+        evil{l=\"\u{1b}[2J\"} 5\nbroken\nhalf 1.5\nc{d=\"e f\"} 9\n";
 
     #[test]
     fn samples_are_found_by_their_names_with_labels() {
         let page = Page::parse(TEXT);
         assert_eq!((page.get("a"), page.get("a_b{q=\"1\",r=\"x\"}")), (7, 3));
+        assert_eq!(page.labels("evil").count(), 0);
         assert_eq!((page.one("c", "d", "e f"), page.get("half"), page.get("broken")), (9, 0, 0));
     }
 
