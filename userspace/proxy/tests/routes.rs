@@ -11,7 +11,7 @@ use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use mtproxy_bin::routes::{NextHop, Resolver, Routes, Snapshot, Via};
+use mtproxy_bin::routes::{NextHop, Resolver, Routes, Snapshot, Via, is_learnt, probe};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -50,16 +50,21 @@ impl Net {
         ip(&format!("-n {} {arguments}", self.here));
     }
 
-    /// The mirror of the namespace here. Only its thread lives there.
-    fn mirror(&self) -> Mirror {
+    /// What `act` answers on a thread in the namespace here.
+    fn inside<T: Send + 'static>(&self, act: impl FnOnce() -> T + Send + 'static) -> T {
         let path = format!("/run/netns/{}", self.here);
-        let start = move || {
+        let enter = move || {
             let namespace = std::fs::File::open(path).expect("the namespace was made");
             move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))
                 .expect("root may enter a namespace");
-            Routes::start().expect("the kernel has netlink")
+            act()
         };
-        let routes = thread::spawn(start).join().expect("the mirror starts");
+        thread::spawn(enter).join().expect("it does not panic")
+    }
+
+    /// The mirror of the namespace here. Only its thread lives there.
+    fn mirror(&self) -> Mirror {
+        let routes = self.inside(|| Routes::start().expect("the kernel has netlink"));
         let (sender, changes) = mpsc::channel();
         routes.on_change(move || {
             // The test may be over.
@@ -197,6 +202,28 @@ fn a_stale_neighbour_is_probed_when_it_is_in_use() {
     mirror.wait_for_neighbour("192.0.2.2", None);
     assert!(need());
     mirror.wait_for_neighbour("192.0.2.2", Some(PEER_MAC));
+}
+
+/// A probe would turn what was set by hand into what is forgotten.
+#[test]
+fn only_a_neighbour_that_the_kernel_has_learnt_is_one_to_be_probed() {
+    let net = Net::new();
+    let mirror = net.mirror();
+    let interface = mirror.interface;
+    let is_learnt = |ip: &'static str| {
+        net.inside(move || is_learnt(interface, ip.parse().expect("an address")).expect("netlink answers"))
+    };
+    assert!(!is_learnt("192.0.2.2"), "nobody has asked for it");
+    assert!(mirror.resolver().need(interface, "192.0.2.2".parse().expect("an address")));
+    mirror.wait_for_neighbour("192.0.2.2", Some(PEER_MAC));
+    assert!(is_learnt("192.0.2.2"));
+    net.inside(move || probe(interface, "192.0.2.2".parse().expect("an address"), PEER_MAC))
+        .expect("root may");
+    assert!(is_learnt("192.0.2.2"), "it is asked, and still there");
+    net.ip("neigh replace 192.0.2.2 lladdr 02:00:00:00:00:02 nud permanent dev eth0");
+    assert!(!is_learnt("192.0.2.2"));
+    net.ip("neigh replace 192.0.2.3 lladdr 02:00:00:00:00:02 nud reachable extern_learn dev eth0");
+    assert!(!is_learnt("192.0.2.3"));
 }
 
 #[test]
