@@ -109,8 +109,10 @@ end_steady() {
     tail -n 1 /tmp/$1
 }
 
-# lost REASON: that often has AF_XDP been lost for this reason.
-lost() { metric "mtproxy_xdp_lost_total{reason=\"$1\"}"; }
+# lost_once REASON: AF_XDP has been lost for this reason once.
+lost_once() {
+    [ "$(metric "mtproxy_xdp_lost_total{reason=\"$1\"}")" = 1 ] || fail "AF_XDP was not lost once for $1"
+}
 
 # back TIMES MODE QUEUES: AF_XDP has come back so often, and is bound so.
 back() {
@@ -128,6 +130,14 @@ plug_in() {
     ip addr add 10.99.0.1/24 dev n0
     ip addr add fd99::1/64 dev n0 nodad
     ip link set n0 up
+}
+
+# replug BUS DRIVER: the proxy's card is gone for two seconds.
+replug() {
+    device=$(basename "$(readlink /sys/class/net/n0/device)")
+    unplug "$1" "$2" "$device"
+    sleep 2
+    plug_in "$1" "$2" "$device"
 }
 
 # end_proxy: it stops as told, and every frame is accounted for.

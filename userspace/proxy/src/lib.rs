@@ -8,6 +8,7 @@
 pub mod capture;
 pub mod cli;
 pub mod clock;
+pub mod columns;
 pub mod compat;
 pub mod complaint;
 pub mod control;

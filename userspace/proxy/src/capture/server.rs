@@ -120,11 +120,10 @@ impl Server {
         let until = request.time.map(|time| Instant::now() + time);
         let mut next_count = Instant::now() + COUNT_EVERY;
         let mut left = request.packets.unwrap_or(u64::MAX);
+        let has_had_enough = || until.is_some_and(|until| until <= Instant::now()) || has_hung_up(stream);
         loop {
             // Asked first, so that what came before the end is in the file.
-            let is_over = until.is_some_and(|until| until <= Instant::now())
-                || !self.capture.is_under_way(run)
-                || has_hung_up(stream);
+            let is_over = has_had_enough() || !self.capture.is_under_way(run);
             let batch = usize::try_from(left).unwrap_or(BATCH).min(BATCH);
             if is_over {
                 // Nothing more is added to the rings, so that they come to an end.
@@ -137,10 +136,7 @@ impl Server {
                 next_count = Instant::now() + COUNT_EVERY;
                 file.count(run)?;
             }
-            file.send(stream, || {
-                is_over || until.is_some_and(|until| until <= Instant::now()) || has_hung_up(stream)
-            })
-            .map_err(PcapError::IoError)?;
+            file.send(stream, || is_over || has_had_enough()).map_err(PcapError::IoError)?;
             if has_all {
                 return Ok(());
             }

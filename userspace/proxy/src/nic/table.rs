@@ -6,6 +6,8 @@ use mtproxy_nic::Facts;
 use mtproxy_nic::apply::{Restored, Step, Undoing};
 use mtproxy_nic::finding::{Finding, State};
 
+use crate::columns::{self, Align};
+
 /// Where the lines below a finding begin.
 const INDENT: usize = 11;
 
@@ -39,17 +41,8 @@ pub(super) fn interfaces(all: &[Facts]) -> String {
     aligned(&rows)
 }
 
-/// Columns as wide as their widest cell.
 fn aligned<const N: usize>(rows: &[[String; N]]) -> String {
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let widths: [usize; N] = std::array::from_fn(width);
-    let mut text = String::new();
-    for row in rows {
-        let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
-        let line = cells.collect::<Vec<_>>().join("  ");
-        let _ = writeln!(text, "{}", line.trim_end());
-    }
-    text
+    columns::aligned(rows, Align::Left).iter().map(|line| line.to_owned() + "\n").collect()
 }
 
 /// What the stages say: a line each, and more where something is to be done.

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use mtproxy_nic::facts::local_address;
+use netlink_packet_route::AddressFamily;
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, AddressScope};
 use netlink_packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage,
@@ -15,6 +16,15 @@ pub(super) type Place = (u32, IpAddr);
 
 /// `NUD_VALID` (include/net/neighbour.h): reachable, stale, delay, probe, no ARP, permanent.
 const STATES_WITH_ADDRESS: u16 = 0xde;
+
+/// A message to the kernel about the neighbour at this place.
+pub(super) fn about_neighbour((interface, ip): Place) -> NeighbourMessage {
+    let mut message = NeighbourMessage::default();
+    message.header.family = if ip.is_ipv6() { AddressFamily::Inet6 } else { AddressFamily::Inet };
+    message.header.ifindex = interface;
+    message.attributes.push(NeighbourAttribute::Destination(NeighbourAddress::from(ip)));
+    message
+}
 
 /// A neighbour's place, and its address if it has one that may be used. `None` for what is no neighbour:
 /// addresses answered for others, and a bridge's table.

@@ -14,9 +14,7 @@ use mtproxy_nic::link::RawLink;
 use mtproxy_nic::netlink::{Netlink, messages};
 use netlink_packet_core::{NLM_F_CREATE, NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::address::AddressMessage;
-use netlink_packet_route::neighbour::{
-    NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
-};
+use netlink_packet_route::neighbour::{NeighbourFlags, NeighbourMessage, NeighbourState};
 use netlink_packet_route::route::RouteMessage;
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use netlink_sys::Socket;
@@ -26,7 +24,7 @@ use rustix::io::Errno;
 use tracing::{debug, error};
 
 use super::fib;
-use super::message::{Place, parse_address, parse_neighbour};
+use super::message::{Place, about_neighbour, parse_address, parse_neighbour};
 use super::resolver::{Active, Need, Resolver};
 use super::snapshot::{Address, Routing, Snapshot, State};
 
@@ -381,13 +379,9 @@ impl Mirror {
     /// Has the kernel do what it does when it sends to a neighbour: resolve it, or confirm it if it is stale
     /// (`neigh_event_send` by `neigh_add`, net/core/neighbour.c).
     fn use_neighbour(&mut self, need: Need) {
-        let mut message = NeighbourMessage::default();
-        message.header.family =
-            if need.gateway.is_ipv6() { AddressFamily::Inet6 } else { AddressFamily::Inet };
-        message.header.ifindex = need.interface;
+        let mut message = about_neighbour((need.interface, need.gateway));
         message.header.state = NeighbourState::None;
         message.header.flags = NeighbourFlags::Use;
-        message.attributes.push(NeighbourAttribute::Destination(NeighbourAddress::from(need.gateway)));
         if let Err(error) = self.asking.request(RouteNetlinkMessage::NewNeighbour(message), NLM_F_CREATE) {
             // Not which one: that of a client on this network is the client's address.
             debug!(%error, interface = need.interface, "the kernel does not resolve a neighbour");

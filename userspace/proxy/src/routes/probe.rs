@@ -5,11 +5,11 @@ use std::net::IpAddr;
 
 use mtproxy_nic::netlink::Netlink;
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_REPLACE};
-use netlink_packet_route::neighbour::{
-    NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
-};
-use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::neighbour::{NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState};
 use netlink_sys::protocols::NETLINK_ROUTE;
+
+use super::message::{about_neighbour, parse_neighbour};
 
 /// True if the kernel has learnt this neighbour itself, so that asking it anew takes nothing from anybody: what was set by
 /// hand, or by a routing daemon, is not to be touched.
@@ -19,18 +19,15 @@ use netlink_sys::protocols::NETLINK_ROUTE;
 pub fn is_learnt(interface: u32, ip: IpAddr) -> io::Result<bool> {
     let mut netlink = Netlink::open(NETLINK_ROUTE)?;
     let all = netlink.dump(RouteNetlinkMessage::GetNeighbour(NeighbourMessage::default()))?.messages;
-    Ok(all.iter().any(|message| {
-        let RouteNetlinkMessage::NewNeighbour(neighbour) = message else { return false };
-        let is_it = |attribute: &NeighbourAttribute| {
-            *attribute == NeighbourAttribute::Destination(NeighbourAddress::from(ip))
-        };
-        let header = &neighbour.header;
-        let resolved =
-            [NeighbourState::Reachable, NeighbourState::Stale, NeighbourState::Delay, NeighbourState::Probe];
-        header.ifindex == interface
-            && resolved.contains(&header.state)
-            && !header.flags.contains(NeighbourFlags::ExtLearned)
-            && neighbour.attributes.iter().any(is_it)
+    let resolved =
+        [NeighbourState::Reachable, NeighbourState::Stale, NeighbourState::Delay, NeighbourState::Probe];
+    Ok(all.iter().any(|message| match message {
+        RouteNetlinkMessage::NewNeighbour(neighbour) => {
+            parse_neighbour(neighbour).is_some_and(|(place, _)| place == (interface, ip))
+                && resolved.contains(&neighbour.header.state)
+                && !neighbour.header.flags.contains(NeighbourFlags::ExtLearned)
+        }
+        _ => false,
     }))
 }
 
@@ -41,11 +38,8 @@ pub fn is_learnt(interface: u32, ip: IpAddr) -> io::Result<bool> {
 /// # Errors
 /// Those of the kernel: an interface that is down, for instance.
 pub fn probe(interface: u32, ip: IpAddr, mac: [u8; 6]) -> io::Result<()> {
-    let mut message = NeighbourMessage::default();
-    message.header.family = if ip.is_ipv6() { AddressFamily::Inet6 } else { AddressFamily::Inet };
-    message.header.ifindex = interface;
+    let mut message = about_neighbour((interface, ip));
     message.header.state = NeighbourState::Probe;
-    message.attributes.push(NeighbourAttribute::Destination(NeighbourAddress::from(ip)));
     message.attributes.push(NeighbourAttribute::LinkLayerAddress(mac.to_vec()));
     let mut netlink = Netlink::open(NETLINK_ROUTE)?;
     netlink.request(RouteNetlinkMessage::NewNeighbour(message), NLM_F_CREATE | NLM_F_REPLACE).map(drop)

@@ -1,6 +1,6 @@
 //! Numbers that a person reads, in columns.
 
-use std::fmt::Write as _;
+use crate::columns::{Align, aligned};
 
 /// Rows under a heading; all cells but the first of a row are numbers, and stand to the right.
 pub(super) struct Table {
@@ -23,22 +23,7 @@ impl Table {
 
     /// The lines, with a blank one in front.
     pub(super) fn lines(&self) -> Vec<String> {
-        let columns = self.rows[0].len();
-        let width =
-            |column: usize| self.rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-        let widths: Vec<usize> = (0..columns).map(width).collect();
-        let line = |row: &Vec<String>| {
-            let mut line = String::new();
-            for (column, (cell, width)) in row.iter().zip(&widths).enumerate() {
-                let _ = if column == 0 {
-                    write!(line, "{cell:width$}")
-                } else {
-                    write!(line, "  {cell:>width$}")
-                };
-            }
-            line.trim_end().to_owned()
-        };
-        std::iter::once(String::new()).chain(self.rows.iter().map(line)).collect()
+        std::iter::once(String::new()).chain(aligned(&self.rows, Align::RightButFirst)).collect()
     }
 }
 

@@ -1,7 +1,7 @@
 //! The part of the list of metrics that tells threads and queues apart. What is summed elsewhere says how much; this says
 //! whether one of them has more than its share. `mtproxy top` shows it.
 
-use super::{BYTE_ORIGINS, BoundMode, Kind, Metric, Sample, sessions_ended};
+use super::{BYTE_ORIGINS, BoundMode, Counter, Kind, Metric, sessions_open};
 
 pub(super) const METRICS: [Metric; 15] = [
     Metric {
@@ -9,13 +9,7 @@ pub(super) const METRICS: [Metric; 15] = [
         kind: Kind::Gauge,
         help: "Client connections now, by the thread that serves them",
         labels: &["worker"],
-        // The ends are read first: read the other way round, a busy worker would make it negative.
-        read: |metrics| {
-            metrics.by_worker(|worker| {
-                let ended = sessions_ended(worker);
-                worker.sessions_opened.get().saturating_sub(ended)
-            })
-        },
+        read: |metrics| metrics.by_worker(|worker| sessions_open(std::iter::once(worker))),
     },
     Metric {
         name: "mtproxy_worker_sessions_opened_total",
@@ -29,9 +23,7 @@ pub(super) const METRICS: [Metric; 15] = [
         kind: Kind::Counter,
         help: "Clients that showed a valid secret, by thread",
         labels: &["worker"],
-        read: |metrics| {
-            metrics.by_worker(|worker| worker.authenticated.iter().map(super::Counter::get).sum())
-        },
+        read: |metrics| metrics.by_worker(|worker| worker.authenticated.iter().map(Counter::get).sum()),
     },
     Metric {
         name: "mtproxy_worker_received_bytes_total",
@@ -39,15 +31,10 @@ pub(super) const METRICS: [Metric; 15] = [
         help: "Bytes received in all sessions, by thread and by the side they came from",
         labels: &["worker", "from"],
         read: |metrics| {
-            let workers = metrics.each_worker().into_iter();
-            let sample = |(name, block): (String, std::sync::Arc<super::WorkerCounters>)| {
-                let one = move |(index, from): (usize, &'static str)| Sample {
-                    labels: vec![name.clone().into(), from.into()],
-                    value: block.received_bytes[index].get(),
-                };
-                BYTE_ORIGINS.into_iter().enumerate().map(one)
-            };
-            workers.flat_map(sample).collect()
+            metrics.of_each_worker(|worker| {
+                let origins = BYTE_ORIGINS.into_iter().zip(&worker.received_bytes);
+                origins.map(|(from, bytes)| (Some(from), bytes.get())).collect()
+            })
         },
     },
     Metric {

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-use super::Metrics;
+use super::{LabelledValue, Metrics};
 
 /// How a metric's values relate over time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,8 +31,8 @@ pub struct Metric {
 
 /// One value, with the values of the metric's labels in their order.
 pub(super) struct Sample {
-    pub(super) labels: Vec<Cow<'static, str>>,
-    pub(super) value: u64,
+    labels: Vec<Cow<'static, str>>,
+    value: u64,
 }
 
 impl Sample {
@@ -44,6 +44,15 @@ impl Sample {
     /// The same, or for a metric without one, if it is empty.
     pub(super) fn labelled(label: &'static str, value: u64) -> Self {
         if label.is_empty() { Self { labels: Vec::new(), value } } else { Self::new(label, value) }
+    }
+
+    /// For a metric whose first label is that of a thread or queue.
+    pub(super) fn below(first: String, values: Vec<LabelledValue>) -> impl Iterator<Item = Self> {
+        values.into_iter().map(move |(label, value)| {
+            let mut sample = Self::new(first.clone(), value);
+            sample.labels.extend(label.map(Cow::Borrowed));
+            sample
+        })
     }
 }
 

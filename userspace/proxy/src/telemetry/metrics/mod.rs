@@ -14,7 +14,6 @@ mod number;
 mod shard;
 mod sharded;
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -210,13 +209,13 @@ impl Metrics {
     /// Sessions that are open now, over all workers.
     #[must_use]
     pub fn sessions_open(&self) -> u64 {
-        self.epoll_sessions_open() + sessions_open(&self.sharded.load().workers)
+        self.epoll_sessions_open() + sessions_open(self.sharded.load().workers.iter().map(Arc::as_ref))
     }
 
     /// Those of them that the epoll workers have.
     #[must_use]
     pub fn epoll_sessions_open(&self) -> u64 {
-        sessions_open(&self.epoll)
+        sessions_open(self.epoll.iter().map(Arc::as_ref))
     }
 
     /// The page: Prometheus text exposition 0.0.4.
@@ -327,46 +326,44 @@ impl Metrics {
         if self.has_shards() { LossReason::ALL.map(sample).into() } else { Vec::new() }
     }
 
-    /// For each worker, those of epoll first.
+    /// For each worker, those of epoll first, by the names of their threads.
     fn by_worker(&self, read: impl Fn(&WorkerCounters) -> u64) -> Vec<Sample> {
-        self.each_worker().into_iter().map(|(name, block)| Sample::new(name, read(&block))).collect()
+        self.of_each_worker(|block| vec![(None, read(block))])
     }
 
-    /// All workers by the names of their threads, those of epoll first.
-    fn each_worker(&self) -> Vec<(String, Arc<WorkerCounters>)> {
-        let named = |kind: &'static str| {
-            move |(index, block): (usize, &Arc<_>)| (format!("{kind}-{index}"), Arc::clone(block))
-        };
+    /// For each worker, and for each label.
+    fn of_each_worker(&self, read: impl Fn(&WorkerCounters) -> Vec<LabelledValue>) -> Vec<Sample> {
         let sharded = self.sharded.load();
-        let epoll = self.epoll.iter().enumerate().map(named("worker"));
-        epoll.chain(sharded.workers.iter().enumerate().map(named("shard"))).collect()
+        let named = |kind: &'static str| {
+            let read = &read;
+            move |(index, block): (usize, &Arc<WorkerCounters>)| {
+                Sample::below(format!("{kind}-{index}"), read(block))
+            }
+        };
+        let epoll = self.epoll.iter().enumerate().flat_map(named("worker"));
+        epoll.chain(sharded.workers.iter().enumerate().flat_map(named("shard"))).collect()
     }
 
     /// For each queue, and for each label.
     fn by_queue(&self, values: &[(&'static str, OfShard)]) -> Vec<Sample> {
-        let sharded = self.sharded.load();
-        let of_queue = |(queue, block): (usize, &Arc<ShardCounters>)| {
-            let sample = |(label, value): &(&'static str, OfShard)| {
-                let mut sample = Sample::new(queue.to_string(), value(block));
-                sample.labels.extend((!label.is_empty()).then_some(Cow::Borrowed(*label)));
-                sample
-            };
-            values.iter().map(sample).collect::<Vec<_>>()
-        };
-        sharded.shards.iter().enumerate().flat_map(of_queue).collect()
+        let label = |label: &'static str| (!label.is_empty()).then_some(label);
+        self.of_each_queue(|block| values.iter().map(|(name, value)| (label(name), value(block))).collect())
     }
 
     /// Packets that each shard dropped, by reason.
     fn dropped_by_queue(&self) -> Vec<Sample> {
-        let sharded = self.sharded.load();
-        let of_queue = |(queue, block): (usize, &Arc<ShardCounters>)| {
-            let sample = |(reason, &label): (usize, &&'static str)| Sample {
-                labels: vec![queue.to_string().into(), label.into()],
-                value: block.dropped(reason).get(),
-            };
-            self.labels.drop_reasons.iter().enumerate().map(sample).collect::<Vec<_>>()
-        };
-        sharded.shards.iter().enumerate().flat_map(of_queue).collect()
+        let reasons = self.labels.drop_reasons;
+        self.of_each_queue(|block| {
+            let dropped =
+                |(reason, &label): (usize, &&'static str)| (Some(label), block.dropped(reason).get());
+            reasons.iter().enumerate().map(dropped).collect()
+        })
+    }
+
+    fn of_each_queue(&self, read: impl Fn(&ShardCounters) -> Vec<LabelledValue>) -> Vec<Sample> {
+        let of_queue =
+            |(queue, block): (usize, &Arc<ShardCounters>)| Sample::below(queue.to_string(), read(block));
+        self.sharded.load().shards.iter().enumerate().flat_map(of_queue).collect()
     }
 
     /// True if there are shards, or have been.
@@ -385,18 +382,19 @@ pub fn all_metrics() -> impl Iterator<Item = &'static Metric> {
     list::METRICS.iter().chain(&middle_proxy::METRICS).chain(&by_thread::METRICS)
 }
 
+/// A value, with the label that it has beside that of its thread or queue.
+type LabelledValue = (Option<&'static str>, u64);
+
 /// A number that one shard counts.
 type OfShard = fn(&ShardCounters) -> u64;
 
-fn sessions_ended(worker: &WorkerCounters) -> u64 {
-    worker.sessions_finished.get() + worker.sessions_dropped.iter().map(Counter::get).sum::<u64>()
-}
-
-fn sessions_open(workers: &[Arc<WorkerCounters>]) -> u64 {
-    let ended = |worker: &Arc<WorkerCounters>| sessions_ended(worker);
+fn sessions_open<'a>(workers: impl Iterator<Item = &'a WorkerCounters> + Clone) -> u64 {
+    let ended = |worker: &WorkerCounters| {
+        worker.sessions_finished.get() + worker.sessions_dropped.iter().map(Counter::get).sum::<u64>()
+    };
     // The ends are read first: read the other way round, a busy worker would make it negative.
-    let ended: u64 = workers.iter().map(ended).sum();
-    workers.iter().map(|worker| worker.sessions_opened.get()).sum::<u64>().saturating_sub(ended)
+    let ended: u64 = workers.clone().map(ended).sum();
+    workers.map(|worker| worker.sessions_opened.get()).sum::<u64>().saturating_sub(ended)
 }
 
 #[cfg(test)]
